@@ -1,0 +1,23 @@
+"""What a text is made of, before the model sees it: no model, no tokens.
+
+It says whether the letters are ones that the model reads; it does not guess languages.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+def clean_text(text: str) -> str:
+    """Composed characters and single spaces, without control characters and lone surrogates (tokenizers choke on them)."""
+    return " ".join(_UNREADABLE.sub(" ", unicodedata.normalize("NFKC", text)).split())
+
+
+def is_readable(text: str) -> bool:
+    """False if most letters of the text are of a script that the model was not trained on (it reads Latin letters)."""
+    letters = [letter for letter in text if letter.isalpha()]
+    latin = sum("LATIN" in unicodedata.name(letter, "") for letter in letters)
+    return 2 * latin >= len(letters)
