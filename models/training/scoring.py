@@ -171,19 +171,20 @@ def dialogue_scores(turns: Sequence[TurnScore]) -> dict[str, float | int | None]
 
     A share of no turns at all is None.
     """
-    halves = [_share(turn for turn in turns if _plain(turn.short) == side) for side in Polarity]
+    yes, no = (share(turn.counts for turn in turns if _plain(turn.short) == side) for side in Polarity)
     return {
-        "accuracy": _share(turns),
-        "first": _share(turn for turn in turns if turn.position == 0),
-        "later": _share(turn for turn in turns if turn.position > 0),
-        "yes_no_balanced": None if None in halves else sum(half or 0.0 for half in halves) / len(halves),
-        "false_premise": _share(turn for turn in turns if is_denial_key(turn.short)),
+        "accuracy": share(turn.counts for turn in turns),
+        "first": share(turn.counts for turn in turns if turn.position == 0),
+        "later": share(turn.counts for turn in turns if turn.position > 0),
+        "yes_no_balanced": None if yes is None or no is None else (yes + no) / 2,
+        "false_premise": share(turn.counts for turn in turns if is_denial_key(turn.short)),
         "n": len(turns),
     }
 
 
-def _share(turns: Iterable[TurnScore]) -> float | None:
-    counted = [turn.counts for turn in turns]
+def share(judged: Iterable[bool]) -> float | None:
+    """The share that is true; None of nothing."""
+    counted = list(judged)
     return sum(counted) / len(counted) if counted else None
 
 

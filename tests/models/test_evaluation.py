@@ -1,0 +1,253 @@
+"""What an evaluation asks, of which picture, and what it makes of the answers; the engine is a scripted stand-in."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from visavis.models.generation import Completion, FinishReason, GenerationRequest
+from visavis.models.training.evaluation import (
+    Answer,
+    EvaluationOptions,
+    ask_all,
+    collect_items,
+    describe_model,
+    score_answers,
+    summarise,
+)
+from visavis.models.training.evaluation_items import (
+    BLANK_QUESTION,
+    Blank,
+    Item,
+    Section,
+    blank,
+    read_items,
+    swap_pictures,
+)
+from visavis.models.training.evaluation_report import table_of, write_predictions
+
+COLORS = {"a.png": "red", "b.png": "green", "c.png": "blue"}
+
+
+@dataclass
+class ScriptedAnswerer:
+    """Answers by `reply(question, picture)`; remembers what it was asked. A picture is known by its bytes."""
+
+    reply: Callable[[str, str], str]
+    names: dict[str, str]
+    requests: list[GenerationRequest] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+
+    def add_image(self, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.added.append(self.names.get(sha256, "grey"))
+        return sha256
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        assert request.image is not None
+        self.requests.append(request)
+        text = self.reply(request.question, self.names.get(request.image, "grey"))
+        return Completion(text, FinishReason.STOP, confidence=0.5, image=request.image)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, color in COLORS.items():
+        Image.new("RGB", (4, 4), color).save(tmp_path / name)
+    _write(tmp_path / "captions.jsonl", [{"image": n, "captions": [f"a {c} square"]} for n, c in COLORS.items()])
+    questions = [{"image": n, "question": "what color is it", "answers": [c, "paint"]} for n, c in COLORS.items()]
+    _write(tmp_path / "questions.dev.jsonl", questions)
+    _write(tmp_path / "questions.train.jsonl", [{"image": "x", "question": "what color is it", "answers": ["blue"]}])
+    turns = [
+        {"question": "Is it red?", "answer": "Yes, it is.", "short": "yes"},
+        {"question": "Is it round?", "answer": "No, it is square.", "short": "no"},
+        {"question": "What does it say?", "answer": "It is blank.", "short": "unknown"},
+    ]
+    _write(tmp_path / "dialogues.jsonl", [{"image": "a.png", "turns": turns}])
+    _write(tmp_path / "things.jsonl", [{"image": "b.png", "answers": ["square"]}])
+    return tmp_path
+
+
+@pytest.fixture
+def options(folder: Path) -> EvaluationOptions:
+    return EvaluationOptions(
+        captions=folder / "captions.jsonl",
+        questions=folder / "questions.dev.jsonl",
+        dialogues=folder / "dialogues.jsonl",
+        things=folder / "things.jsonl",
+    )
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _seeing(question: str, picture: str) -> str:
+    color = COLORS.get(picture, "grey")
+    if question == "Describe the picture.":
+        return f"A {color} square."
+    if question.startswith("what color"):
+        return color
+    if question.startswith("What is this"):
+        return "A square"
+    return "Yes."
+
+
+async def _run(options: EvaluationOptions, folder: Path) -> tuple[ScriptedAnswerer, list[Answer]]:
+    names = {hashlib.sha256((folder / name).read_bytes()).hexdigest(): name for name in COLORS}
+    engine = ScriptedAnswerer(_seeing, names)
+    items = collect_items(options)
+    return engine, score_answers(items, await ask_all(engine, items, lambda done, total: None))
+
+
+async def test_figures_have_the_published_keys_and_values(options: EvaluationOptions, folder: Path) -> None:
+    _, answers = await _run(options, folder)
+    figures = summarise(answers, options)
+    assert figures["captions"] == {
+        **{f"bleu{order}": pytest.approx(1, abs=1e-3) for order in (1, 2, 3)},
+        "bleu4": pytest.approx(0, abs=1e-3),  # three words have no group of four
+        "rouge_l": pytest.approx(1),
+        "cider": pytest.approx(7.5, abs=1e-3),
+        "n": 3,
+    }
+    assert figures["questions"] == {"accuracy": 1.0, "prior": pytest.approx(1 / 3), "blind": 0.0, "n": 3}
+    assert figures["dialogues"] == {
+        "accuracy": pytest.approx(1 / 3),
+        "first": 1.0,
+        "later": 0.0,
+        "yes_no_balanced": 0.5,
+        "false_premise": 0.0,
+        "n": 3,
+        "blind": pytest.approx(1 / 3),
+        "gold": pytest.approx(2 / 3),
+    }
+    assert figures["things"] == {"accuracy": 1.0, "n": 1}
+    assert [figures[name] for name in ("nonphotos", "retrieval", "calibration", "ocr")] == [None] * 4
+
+
+async def test_short_answers_are_asked_for_and_dialogues_have_their_written_history(
+    options: EvaluationOptions, folder: Path
+) -> None:
+    engine, _ = await _run(options, folder)
+    asked = {request.question for request in engine.requests}
+    assert asked == {
+        "Describe the picture.",
+        "what color is it In one word.",
+        "What is this? In one word.",
+        "Is it red?",
+        "Is it round?",
+        "What does it say?",
+    }
+    third = next(request for request in engine.requests if request.question == "What does it say?")
+    assert third.history == (("Is it red?", "Yes, it is."), ("Is it round?", "No, it is square."))
+    assert all(request.sampling.greedy for request in engine.requests)
+
+
+async def test_each_picture_is_taken_once_with_all_its_questions(options: EvaluationOptions, folder: Path) -> None:
+    engine, answers = await _run(options, folder)
+    assert sorted(engine.added) == ["a.png", "b.png", "c.png", "grey"]
+    assert len(answers) == len(engine.requests) == 3 + 3 + 3 + 1 + (3 + 3)  # the last two once more, blind
+
+
+async def test_swapped_and_blanked_runs_have_no_further_blind_figures(options: EvaluationOptions, folder: Path) -> None:
+    swapped = EvaluationOptions(questions=options.questions, swap_images=True)
+    figures = summarise((await _run(swapped, folder))[1], swapped)
+    assert figures["questions"] == {"accuracy": 0.0, "prior": pytest.approx(1 / 3), "blind": None, "n": 3}
+    assert figures["captions"] is figures["dialogues"] is None
+    blanked = EvaluationOptions(questions=options.questions, blank=Blank.IMAGE)
+    engine, answers = await _run(blanked, folder)
+    assert engine.added == ["grey"]
+    assert summarise(answers, blanked)["questions"]["n"] == 3
+
+
+def test_swapping_gives_every_item_another_photo(options: EvaluationOptions) -> None:
+    assert options.questions is not None
+    items = read_items(Section.QUESTIONS, options.questions)
+    swapped = swap_pictures(items)
+    assert all(before.image != after.image for before, after in zip(items, swapped, strict=True))
+    assert {item.image for item in swapped} == {item.image for item in items}
+    assert swapped == swap_pictures(items)
+    with pytest.raises(ValueError, match="at least two"):
+        swap_pictures(items[:1])
+
+
+def test_a_blank_question_keeps_the_answer_form_and_the_history() -> None:
+    item = Item(Section.QUESTIONS, Path("a.png"), "what color", ("red",), history=(("q", "a"),))
+    (blanked,) = blank([item], Blank.QUESTION)
+    assert blanked.asked == f"{BLANK_QUESTION} In one word."
+    assert (blanked.image, blanked.history, blanked.question) == (item.image, item.history, "what color")
+
+
+def test_limit_counts_items_not_photos(options: EvaluationOptions) -> None:
+    assert options.dialogues is not None
+    assert len(read_items(Section.DIALOGUES, options.dialogues, limit=2)) == 2
+
+
+def test_a_prior_without_training_questions_is_none(options: EvaluationOptions, folder: Path) -> None:
+    (folder / "questions.train.jsonl").unlink()
+    only = EvaluationOptions(questions=options.questions, limit=1)
+    answers = [Answer(item, "red", None, True) for item in collect_items(only)]
+    assert summarise(answers, only)["questions"] == {"accuracy": 1.0, "prior": None, "blind": 1.0, "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"image": "none.png", "question": "what", "answers": ["x"]}, r"questions.jsonl:1: there is no picture"),
+        ({"image": "a.png", "question": "what"}, r"questions.jsonl:1: expected the fields of questions"),
+    ],
+)
+def test_a_broken_line_is_named(folder: Path, row: dict[str, Any], complaint: str) -> None:
+    _write(folder / "questions.jsonl", [row])
+    with pytest.raises(ValueError, match=complaint):
+        read_items(Section.QUESTIONS, folder / "questions.jsonl")
+
+
+def test_an_empty_file_is_refused(folder: Path) -> None:
+    _write(folder / "captions.jsonl", [])
+    with pytest.raises(ValueError, match="holds no captions"):
+        read_items(Section.CAPTIONS, folder / "captions.jsonl")
+
+
+async def test_predictions_can_be_scored_again(options: EvaluationOptions, folder: Path) -> None:
+    _, answers = await _run(options, folder)
+    write_predictions(folder / "said.jsonl", answers)
+    rows = [json.loads(line) for line in (folder / "said.jsonl").read_text().splitlines()]
+    assert len(rows) == len(answers)
+    assert rows[3] == {
+        "section": "questions",
+        "image": f"{folder.name}/a.png",
+        "history": [],
+        "asked": "what color is it In one word.",
+        "expected": ["red", "paint"],
+        "written": None,
+        "said": "red",
+        "scored": True,
+        "confidence": 0.5,
+    }
+    assert [row["image"] for row in rows[-6:]] == [None] * 6
+
+
+def test_a_model_is_described_by_all_its_shards(tmp_path: Path) -> None:
+    (tmp_path / "model-2.safetensors").write_bytes(b"world")
+    (tmp_path / "model-1.safetensors").write_bytes(b"hello ")
+    (tmp_path / "config.json").write_text("{}")
+    assert describe_model(tmp_path) == {
+        "name": tmp_path.name,
+        "bytes": 11,
+        "sha256": hashlib.sha256(b"hello world").hexdigest(),
+    }
+
+
+def test_the_table_leaves_out_what_was_not_measured() -> None:
+    table = table_of({"captions": None, "questions": {"accuracy": 0.25, "prior": None, "n": 4}})
+    assert [list(column.cells) for column in table.columns] == [
+        ["questions"] * 3,
+        ["accuracy", "prior", "n"],
+        ["0.2500", "-", "4"],
+    ]
