@@ -15,7 +15,7 @@ class StreamingDetokenizer:
     """Pieces of text for tokens as they come. All pieces joined equal `text` after `finish`.
 
     The last word is held back until the next one begins, because more tokens may belong to it; so are characters that
-    could be the beginning of a stop string. Bytes that make no character are left out, and so is white space at both ends.
+    could begin a stop string. Bytes that make no character are left out, and so is white space at both ends.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:

@@ -5,51 +5,12 @@ Shape letters: V vocabulary, S tokens so far. Scores are float32 (V,) on any dev
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from visavis.models.errors import BadRequest
-
-MAX_STOP_STRINGS = 8
-
-
-@dataclass(frozen=True)
-class SamplingParameters:
-    """How tokens are chosen; the defaults are greedy.
-
-    `temperature` 0 takes the likeliest token, `top_k` 0 and `top_p` 1 leave all tokens in. The same `seed` repeats the
-    same answer; without one, each answer draws its own. `max_new_tokens` None means the engine's default.
-
-    Raises:
-        BadRequest: a value is out of range.
-    """
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int | None = None
-    repetition_penalty: float = 1.0
-    max_new_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check("temperature", self.temperature, 0.0, 10.0)
-        _check("top_k", self.top_k, 0, 1_000_000)
-        _check("top_p", self.top_p, 1e-6, 1.0)
-        _check("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
-        _check("seed", self.seed or 0, -(2**63), 2**63 - 1)
-        _check("max_new_tokens", 1 if self.max_new_tokens is None else self.max_new_tokens, 1, 1_000_000)
-        if len(self.stop) > MAX_STOP_STRINGS or not all(self.stop):
-            raise BadRequest(f"stop takes at most {MAX_STOP_STRINGS} strings, none of them empty")
-
-    @property
-    def greedy(self) -> bool:
-        """True if nothing is drawn by chance."""
-        return self.temperature == 0.0
+from visavis.models.generation import SamplingParameters
 
 
 def create_generator(parameters: SamplingParameters, device: torch.device) -> torch.Generator | None:
@@ -100,8 +61,3 @@ def keep_top_p(scores: Tensor, top_p: float) -> Tensor:
     dropped = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
     dropped[-1] = False
     return scores.masked_fill(torch.zeros_like(dropped).scatter(0, order, dropped), -torch.inf)
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise BadRequest(f"{name} must be between {low:g} and {high:g}, not {value!r}")

@@ -12,7 +12,7 @@ _UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff\ufffe\
 
 
 def clean_text(text: str) -> str:
-    """Composed characters and single spaces, without control characters and lone surrogates (tokenizers choke on them)."""
+    """Composed characters and single spaces; no control characters, no lone surrogates (tokenizers choke on them)."""
     return " ".join(_UNREADABLE.sub(" ", unicodedata.normalize("NFKC", text)).split())
 
 

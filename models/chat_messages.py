@@ -1,0 +1,137 @@
+"""LangChain messages to a generation request: which picture is meant, and what was said about it so far.
+
+Pure functions without tensors and sockets. Pictures are named by sha256; bytes that come inside a message (base64) are
+taken out and handed on beside the request.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from visavis.models.errors import BadImage, BadRequest, TextTooLong
+from visavis.models.generation import GenerationRequest, Region, SamplingParameters
+from visavis.models.images import image_id
+from visavis.models.prompt import CAPTION_PROMPT, Exchange
+from visavis.models.replies import is_small_talk
+from visavis.models.text_checks import clean_text
+
+MAX_TEXT_CHARACTERS = 16_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
+
+
+@dataclass
+class _Said:
+    """The text of a message and its pictures, in order."""
+
+    text: str = ""
+    images: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A question as the messages put it, and the bytes of pictures that came inside them, by sha256."""
+
+    question: str
+    history: tuple[Exchange, ...]
+    image: str | None
+    inline: Mapping[str, bytes]
+
+    def request(
+        self, sampling: SamplingParameters, region: Region | None = None, deadline_s: float | None = None
+    ) -> GenerationRequest:
+        """The request that an engine takes."""
+        return GenerationRequest(self.question, self.history, self.image, region, sampling, deadline_s)
+
+
+def read_conversation(messages: Sequence[BaseMessage]) -> Conversation:
+    """Read the last human message as the question.
+
+    It is about the last picture in it, else about the newest picture shown before. The history holds what was said since
+    that picture was shown; small talk and turns without an answer are left out. Without a text the picture is described.
+
+    Raises:
+        BadRequest, TextTooLong, BadImage: a message does not have the expected form.
+    """
+    inline: dict[str, bytes] = {}
+    said = [(message, _read(message, inline)) for message in messages if isinstance(message, HumanMessage | AIMessage)]
+    if not said or not isinstance(said[-1][0], HumanMessage):
+        raise BadRequest("the last message must be one of the user")
+    question = said[-1][1]
+    shown_at = max((index for index, (_, part) in enumerate(said) if part.images), default=None)
+    image = None if shown_at is None else said[shown_at][1].images[-1]
+    if not question.text and not question.images:
+        raise BadRequest("the last message has neither text nor a picture")
+    return Conversation(
+        question=question.text or CAPTION_PROMPT,
+        history=_exchanges(said[shown_at or 0 : -1]),
+        image=image,
+        inline={image: inline[image]} if image in inline else {},
+    )
+
+
+def _exchanges(said: Sequence[tuple[BaseMessage, _Said]]) -> tuple[Exchange, ...]:
+    """Questions with the answers that follow them."""
+    pairs = zip(said, said[1:], strict=False)
+    exchanges = [
+        (asked.text or CAPTION_PROMPT, answered.text)
+        for (first, asked), (second, answered) in pairs
+        if isinstance(first, HumanMessage) and isinstance(second, AIMessage) and answered.text
+    ]
+    return tuple(exchange for exchange in exchanges if not is_small_talk(exchange[0]))
+
+
+def _read(message: BaseMessage, inline: dict[str, bytes]) -> _Said:
+    content: Any = message.content
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    said, texts = _Said(), []
+    for block in blocks:
+        block = {"type": "text", "text": block} if isinstance(block, str) else block
+        if block.get("type") == "text":
+            texts.append(_checked_text(block.get("text")))
+        elif block.get("type") in ("image", "image_url") and isinstance(message, HumanMessage):
+            said.images.append(_image(block, inline))
+        elif isinstance(message, HumanMessage):
+            raise BadRequest(f"expected blocks of type text, image or image_url, not {block.get('type')!r}")
+    said.text = " ".join(text for text in texts if text)
+    return said
+
+
+def _checked_text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise BadRequest(f"the text of a message must be a string, not {type(text).__name__}")
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise TextTooLong(f"a text may have {MAX_TEXT_CHARACTERS} characters, this one has {len(text)}")
+    return clean_text(text)
+
+
+def _image(block: Mapping[str, Any], inline: dict[str, bytes]) -> str:
+    """The sha256 of the picture of a block."""
+    file_id, encoded = block.get("file_id"), block.get("base64")
+    if isinstance(file_id, str) and _SHA256.fullmatch(file_id):
+        return file_id
+    if encoded is None:
+        url = block.get("image_url", block.get("url"))
+        url = url.get("url") if isinstance(url, Mapping) else url
+        start = _DATA_URL.match(url) if isinstance(url, str) else None
+        if start is None:
+            raise BadRequest("a picture comes as a file_id (sha256), as base64 or as a data:image/...;base64, URL")
+        encoded = url[start.end() :]  # type: ignore[index]
+    return _keep(encoded, inline)
+
+
+def _keep(encoded: Any, inline: dict[str, bytes]) -> str:
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise BadImage("the picture is not valid base64") from error
+    sha256 = image_id(data)
+    inline[sha256] = data
+    return sha256

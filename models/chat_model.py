@@ -1,0 +1,205 @@
+"""The model as LangChain's `BaseChatModel`: over an engine in this process, or over a model server's address.
+
+It turns messages into requests and answers into messages, and sends a picture's bytes when they are asked for. It knows
+no HTTP (`ModelClient` does) and no tensors; torch is not imported for a remote model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from anyio.from_thread import start_blocking_portal
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import Field, PrivateAttr, model_validator
+
+from visavis.models.chat_messages import read_conversation
+from visavis.models.errors import BadRequest, UnknownImage
+from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, Region, SamplingParameters
+from visavis.models.model_client import ModelClient
+
+if TYPE_CHECKING:
+    from visavis.models.engine import InferenceEngine
+
+_SAMPLING = ("temperature", "top_k", "top_p", "seed", "repetition_penalty", "max_new_tokens")
+
+
+class ImageSource(Protocol):
+    """Where the bytes of a picture come from."""
+
+    async def read(self, sha256: str) -> bytes:
+        """The bytes whose sha256 this is; raises an error with `code` "unknown_image" if there are none."""
+        ...
+
+
+class VisavisChatModel(BaseChatModel):
+    """Answers questions about pictures; give it either an `engine` or a `base_url` (`http://.../v1`, `unix:///...`).
+
+    Pictures come as `{"type": "image", "file_id": sha256}` (read from `image_source` when the model does not hold them
+    yet), as base64 image blocks or as data URLs. Every sampling field can be given for one call as well, beside `stop`,
+    `deadline_s` and `region` (`{"x", "y", "w", "h"}`, shares of the picture; one with another picture's `image` is not used).
+
+    Closing a stream stops the work in the engine. The last chunk has `response_metadata` {model_name, finish_reason,
+    confidence, image, image_tokens} and `usage_metadata`. Errors are `ModelError`s with a `code`.
+    """
+
+    engine: Any = Field(default=None, exclude=True, repr=False)
+    base_url: str | None = None
+    image_source: Any = Field(default=None, exclude=True, repr=False)
+    model_name: str = "visavis-embedded"
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+    repetition_penalty: float = 1.0
+    max_new_tokens: int | None = None
+    deadline_s: float | None = None
+    _backend: InferenceEngine | ModelClient = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _connect(self) -> Self:
+        if (self.engine is None) == (self.base_url is None):
+            raise ValueError("VisavisChatModel needs either an engine or a base_url")
+        self._backend = self.engine if self.base_url is None else ModelClient(self.base_url)
+        self.model_name = getattr(self.engine, "model_name", self.model_name)
+        return self
+
+    @property
+    def _llm_type(self) -> str:
+        return "visavis"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {"model_name": self.model_name, **{name: getattr(self, name) for name in _SAMPLING}}
+
+    async def aclose(self) -> None:
+        """Close the connections to a model server; an engine stays its owner's."""
+        if isinstance(self._backend, ModelClient):
+            await self._backend.aclose()
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        conversation = read_conversation(messages)
+        request = conversation.request(
+            self._sampling(stop, kwargs),
+            _region(kwargs.get("region"), conversation.image),
+            kwargs.get("deadline_s", self.deadline_s),
+        )
+        async with contextlib.aclosing(self._answer(request, conversation.inline)) as chunks:
+            async for chunk in chunks:
+                yield self._message(chunk)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        chunks = [chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)]
+        whole = chunks[0]
+        for chunk in chunks[1:]:
+            whole += chunk
+        return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(whole.message))])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        """The same from a thread without an event loop: one is run beside it for this call."""
+        with start_blocking_portal() as portal:
+            chunks = self._astream(messages, stop, **kwargs)
+            try:
+                while (chunk := portal.call(anext, chunks, None)) is not None:
+                    yield chunk
+            finally:
+                portal.call(chunks.aclose)  # type: ignore[attr-defined]
+                portal.call(self.aclose)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        chunks = self._stream(messages, stop, run_manager, **kwargs)
+        whole = next(chunks)
+        for chunk in chunks:
+            whole += chunk
+        return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(whole.message))])
+
+    async def _answer(
+        self, request: GenerationRequest, inline: Mapping[str, bytes]
+    ) -> AsyncGenerator[GenerationChunk, None]:
+        """Ask; if the model does not hold the picture, send it and ask once more."""
+        try:
+            async with contextlib.aclosing(self._backend.stream(request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+                return
+        except UnknownImage as error:
+            missing = error.images
+        await self._send(missing, inline)
+        async with contextlib.aclosing(self._backend.stream(request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _send(self, images: Sequence[str], inline: Mapping[str, bytes]) -> None:
+        for sha256 in images:
+            if sha256 not in inline and self.image_source is None:
+                raise UnknownImage([sha256])
+            data = inline[sha256] if sha256 in inline else await self.image_source.read(sha256)
+            if isinstance(self._backend, ModelClient):
+                await self._backend.add_image(data)
+            else:
+                self._backend.add_image(data)
+
+    def _sampling(self, stop: list[str] | None, options: Mapping[str, Any]) -> SamplingParameters:
+        chosen = {name: options.get(name, getattr(self, name)) for name in _SAMPLING}
+        return SamplingParameters(**chosen, stop=tuple(stop or ()))
+
+    def _message(self, chunk: GenerationChunk) -> ChatGenerationChunk:
+        message = AIMessageChunk(content=chunk.text)
+        if chunk.completion is not None:
+            message = AIMessageChunk(
+                content=chunk.text,
+                chunk_position="last",
+                response_metadata=self._metadata(chunk.completion),
+                usage_metadata={
+                    "input_tokens": chunk.completion.input_tokens,
+                    "output_tokens": chunk.completion.output_tokens,
+                    "total_tokens": chunk.completion.input_tokens + chunk.completion.output_tokens,
+                },
+            )
+        return ChatGenerationChunk(message=message)
+
+    def _metadata(self, completion: Completion) -> dict[str, Any]:
+        return {
+            "model_name": self.model_name,
+            "finish_reason": completion.finish_reason.value,
+            "confidence": completion.confidence,
+            "image": completion.image,
+            "image_tokens": completion.image_tokens,
+        }
+
+
+def _region(region: Any, image: str | None) -> Region | None:
+    if region is None or region.get("image", image) != image:
+        return None
+    try:
+        return Region(*(float(region[name]) for name in ("x", "y", "w", "h")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRequest("a region needs the numbers x, y, w and h") from error

@@ -1,0 +1,126 @@
+"""What is asked of an engine and what comes back: frozen value types without tensors, for both sides of a socket.
+
+It knows no model and no messages; ranges are checked here, so that whoever makes a request gets the error.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from visavis.models.errors import BadRequest
+
+MAX_STOP_STRINGS = 8
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    """How tokens are chosen; the defaults are greedy.
+
+    `temperature` 0 takes the likeliest token, `top_k` 0 and `top_p` 1 leave all tokens in. The same `seed` repeats the
+    same answer; without one, each answer draws its own. `max_new_tokens` None means the engine's default.
+
+    Raises:
+        BadRequest: a value is out of range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+    repetition_penalty: float = 1.0
+    max_new_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, 0.0, 10.0)
+        _check("top_k", self.top_k, 0, 1_000_000)
+        _check("top_p", self.top_p, 1e-6, 1.0)
+        _check("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
+        _check("seed", self.seed or 0, -(2**63), 2**63 - 1)
+        _check("max_new_tokens", 1 if self.max_new_tokens is None else self.max_new_tokens, 1, 1_000_000)
+        if len(self.stop) > MAX_STOP_STRINGS or not all(self.stop):
+            raise BadRequest(f"stop takes at most {MAX_STOP_STRINGS} strings, none of them empty")
+
+    @property
+    def greedy(self) -> bool:
+        """True if nothing is drawn by chance."""
+        return self.temperature == 0.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the picture, as shares (0..1) of its width and height: "what is *this*?".
+
+    Raises:
+        BadRequest: it is empty or does not lie in the picture.
+    """
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+    def __post_init__(self) -> None:
+        for name in ("x", "y", "w", "h"):
+            _check(f"region.{name}", getattr(self, name), 0.0, 1.0)
+        if not self.w or not self.h or self.x + self.w > 1.001 or self.y + self.h > 1.001:
+            raise BadRequest("a region must have a size and lie inside the picture")
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One question. `image` is the sha256 of the picture it is about; `history` holds earlier (question, answer) pairs.
+
+    `deadline_s` counts from now: what is said by then is the answer, with finish reason `cancelled`.
+    """
+
+    question: str
+    history: tuple[tuple[str, str], ...] = ()
+    image: str | None = None
+    region: Region | None = None
+    sampling: SamplingParameters = SamplingParameters()
+    deadline_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.deadline_s is not None:
+            _check("deadline_s", self.deadline_s, 0.0, 86_400.0)
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended: by itself or at a stop string, at its length limit, or at its deadline."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer. `confidence` is the geometric mean of the probabilities that the model gave to the tokens it
+    said (0..1, before temperature and penalties; the end token is not counted); None if it said none.
+
+    `input_tokens` include the `image_tokens`; `image` is the picture looked at.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    confidence: float | None = None
+    image: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    image_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class GenerationChunk:
+    """A piece of an answer; the last one carries the completion, whose text is all pieces joined."""
+
+    text: str
+    completion: Completion | None = None
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise BadRequest(f"{name} must be between {low:g} and {high:g}, not {value!r}")

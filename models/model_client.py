@@ -1,0 +1,95 @@
+"""The client of a model server: questions to it, streams of words from it, pictures to it once.
+
+It knows HTTP and no messages. One httpx client is kept open for each event loop that uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from visavis.models.completion_wire import read_error, read_events, write_request
+from visavis.models.errors import ModelError
+from visavis.models.generation import GenerationChunk, GenerationRequest
+from visavis.models.images import image_id
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 300.0  # a question may have to wait for others
+KEEPALIVE_S = 30.0  # shorter than the server's, so that it is never the server that closes first
+_UNIX = "unix://"
+
+
+class ModelClient:
+    """Speaks to a model server at `http://host:port/v1` or `unix:///path/to.sock`."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
+        """Pieces of the answer, as the engine's own `stream`. Closing it closes the request, which frees the row.
+
+        Raises:
+            ModelError: of the code that the server gave, or `model_error` if it cannot be reached.
+        """
+        with _plain_errors():
+            async with self._client().stream("POST", "chat/completions", json=write_request(request)) as response:
+                await _check(response)
+                async with contextlib.aclosing(read_events(response.aiter_lines())) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+
+    async def add_image(self, data: bytes) -> str:
+        """Send the bytes of a picture and return their sha256; raises what the server finds wrong with it."""
+        sha256 = image_id(data)
+        with _plain_errors():
+            response = await self._client().put(f"images/{sha256}", content=data)
+            await _check(response)
+        return sha256
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def _client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = _connect(self.base_url)
+        return self._clients[loop]
+
+
+def _connect(base_url: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=KEEPALIVE_S)
+    path = base_url.removeprefix(_UNIX) if base_url.startswith(_UNIX) else None
+    return httpx.AsyncClient(
+        base_url="http://localhost/v1" if path is not None else base_url,
+        transport=httpx.AsyncHTTPTransport(uds=path, limits=limits, trust_env=False),
+        timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        trust_env=False,
+    )
+
+
+async def _check(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    await response.aread()
+    try:
+        raise read_error(response.json())
+    except ValueError:
+        raise ModelError(f"the model server answered with status {response.status_code}") from None
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except httpx.ConnectError as error:
+        raise ModelError("the model server cannot be reached") from error
+    except httpx.HTTPError as error:
+        raise ModelError("the connection to the model server broke off") from error
