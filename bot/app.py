@@ -1,0 +1,79 @@
+"""Composition root of a gateway: Settings -> store, chat model, dialogue manager -> one Starlette app.
+
+The only place where the parts meet. Talks to nobody when the app is made; everything is opened by the app's lifespan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from langchain_core.language_models import BaseChatModel
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from visavis.bot.access import AccessMiddleware, AccessRules
+from visavis.bot.chat_models import create_chat_model
+from visavis.bot.routes import EXCEPTION_HANDLERS, Gateway
+from visavis.bot.settings import EMBEDDED, Settings
+from visavis.bot.web_files import web_routes
+from visavis.dialogue.limits import ImageLimits, Limits
+from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.store import ImageStore, SessionStore, connect
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
+
+
+def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -> Starlette:
+    """The app of one gateway. A given `chat_model` takes the place of the one that the settings name."""
+    redis = connect(settings.redis_url or DEFAULT_REDIS_URL)
+    sessions = SessionStore(redis, ttl_s=settings.session_ttl_s)
+    images = ImageStore(redis, ttl_s=settings.session_ttl_s)
+    model = chat_model or create_chat_model(settings.model_url, images)
+    manager = DialogueManager(sessions, images, model, limits_of(settings), model_name=shown_name(settings.model))
+    gateway = Gateway(manager, sessions, model_url=None if chat_model else settings.model_url)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            async with manager:
+                yield
+        finally:
+            await _close(model)
+            await redis.aclose()
+
+    app = Starlette(
+        routes=[*gateway.routes(), *web_routes()],
+        middleware=[Middleware(AccessMiddleware, AccessRules(settings))],
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+    )
+    app.state.gateway = gateway
+    return app
+
+
+def gateway_of(app: Starlette) -> Gateway:
+    """The gateway inside of an app that `create_app` made."""
+    gateway = app.state.gateway
+    assert isinstance(gateway, Gateway)
+    return gateway
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The dialogue's limits, as the settings have them."""
+    return Limits(
+        image=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        max_images=settings.max_images_per_turn,
+        max_characters=settings.max_text_chars,
+        max_frame_bytes=settings.max_frame_bytes,
+    )
+
+
+def shown_name(model: str) -> str:
+    """What people read as the model's name: no path of the machine leaves it."""
+    return "visavis-embedded" if model == EMBEDDED else model.rstrip("/").rpartition("/")[2]
+
+
+async def _close(model: BaseChatModel) -> None:
+    close = getattr(model, "aclose", None)
+    if close is not None:
+        await close()

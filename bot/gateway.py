@@ -1,0 +1,86 @@
+"""The process of one gateway: a Starlette app under uvicorn on a socket it inherits.
+
+    python -m visavis.bot.gateway --fd N
+
+Holds the settings of the server and how it ends: on SIGTERM no new turn begins, running ones finish, and only then does
+uvicorn close the sockets (by itself it would send 1012 to every one of them first). Knows no routes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+from visavis.bot.app import create_app, gateway_of
+from visavis.bot.settings import Settings, load_settings
+
+CLOSE_TIMEOUT_S = 5
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn without signal handlers of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to `run_gateway`."""
+        yield
+
+
+def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
+    """No compression (it costs an idle socket 40 KiB), few queued frames (each may be a picture), no access log
+    (addresses of pictures carry session ids)."""
+    return uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=2 * settings.max_image_bytes,
+        ws_max_queue=4,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
+        lifespan="on",
+    )
+
+
+async def run_gateway(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT, then drain for at most `settings.drain_s`."""
+    app = create_app(settings)
+    server = GatewayServer(server_config(app, settings))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    async def drain_when_told() -> None:
+        await stop.wait()
+        await gateway_of(app).drain(settings.drain_s)
+        server.should_exit = True
+
+    drain = asyncio.create_task(drain_when_told())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        drain.cancel()
+
+
+def main() -> None:
+    """Entry of the process that the supervisor starts."""
+    parser = argparse.ArgumentParser(prog="visavis gateway", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="descriptor of a listening socket")
+    descriptor = parser.parse_args().fd
+    settings = load_settings()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with socket.socket(fileno=descriptor) as listener:
+        asyncio.run(run_gateway(settings, listener))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Run a module as a child that never outlives the process that started it.
+
+    python -m visavis.bot.lifeline MODULE [ARGUMENT ...]
+
+Standard input is the lifeline: the supervisor holds its other end and never writes. When it ends, the supervisor is
+gone without a drain (kill -9), and this process leaves at once, so that the next start finds the port and the model
+socket free. Works on every POSIX system; knows nothing of the module it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import threading
+
+
+def _leave_when_stdin_ends() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def main() -> None:
+    """Watch the lifeline from a daemon thread and become the module."""
+    module, *arguments = sys.argv[1:]
+    threading.Thread(target=_leave_when_stdin_ends, name="lifeline", daemon=True).start()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

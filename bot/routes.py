@@ -1,0 +1,219 @@
+"""The HTTP and websocket endpoints of a gateway, on top of a dialogue manager.
+
+Holds the translation between starlette and the dialogue package, nothing else: what a frame means is decided by
+`dialogue.connection`, who may come in by `access`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from visavis.bot.access import error_response
+from visavis.bot.metrics import GatewayMetrics
+from visavis.bot.probes import address_of, http_get
+from visavis.dialogue.connection import SocketClosed, serve_connection
+from visavis.dialogue.errors import BadRequest, DialogueError, ErrorCode
+from visavis.dialogue.images import too_many_bytes
+from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.store import SessionStore
+
+log = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 3.0
+LONGEST_DRAINED_BODY = 128 * 2**20
+IMAGE_CACHING = "private, max-age=86400, immutable"
+STATUS_OF_CODE: Mapping[ErrorCode, int] = {
+    ErrorCode.UNKNOWN_IMAGE: 404,
+    ErrorCode.UNKNOWN_SESSION: 404,
+    ErrorCode.UNKNOWN_TURN: 404,
+    ErrorCode.UNAUTHORIZED: 403,
+    ErrorCode.IMAGE_TOO_LARGE: 413,
+    ErrorCode.TOO_LONG: 413,
+    ErrorCode.UNSUPPORTED_IMAGE: 415,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.INTERNAL_ERROR: 500,
+    ErrorCode.MODEL_ERROR: 502,
+    ErrorCode.BUSY: 503,
+    ErrorCode.STORE_UNAVAILABLE: 503,
+}
+
+
+class StarletteSocket:
+    """A starlette websocket as the dialogue package wants it."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> str | bytes:
+        """The next frame; raises SocketClosed when the peer has left or the server closed the socket."""
+        try:
+            message = await self._websocket.receive()
+        except RuntimeError as error:
+            raise SocketClosed from error
+        if message["type"] == "websocket.disconnect":
+            raise SocketClosed
+        text, data = message.get("text"), message.get("bytes")
+        return text if text is not None else data or b""
+
+    async def send(self, text: str) -> None:
+        """Send one text frame; raises SocketClosed when it cannot arrive any more."""
+        try:
+            await self._websocket.send_text(text)
+        except (WebSocketDisconnect, RuntimeError, OSError) as error:
+            raise SocketClosed from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the socket; without effect when it is closed."""
+        try:
+            await self._websocket.close(code, reason)
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            log.debug("the socket was closed already")
+
+
+class Gateway:
+    """The endpoints of one gateway and whether it takes new work."""
+
+    def __init__(self, manager: DialogueManager, sessions: SessionStore, *, model_url: str | None) -> None:
+        self._manager = manager
+        self._sessions = sessions
+        self._model_url = model_url
+        self._draining = False
+        self._metrics = GatewayMetrics(lambda: manager.running_turns)
+
+    def routes(self) -> list[BaseRoute]:
+        """Everything but the files of the page."""
+        return [
+            WebSocketRoute("/chat", self.chat),
+            Route("/v1/images", self.add_image, methods=["POST"]),
+            Route("/v1/images/{sha256}", self.read_image),
+            Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
+            Route("/metrics", self.metrics),
+        ]
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new sockets and turns; return when the running turns have ended, at the latest after `timeout_s`."""
+        self._draining = True
+        await self._manager.drain(timeout_s)
+
+    async def chat(self, websocket: WebSocket) -> None:
+        """One conversation's socket."""
+        if self._draining:
+            await websocket.send_denial_response(error_response(503, ErrorCode.BUSY, "This server is going down."))
+            return
+        await websocket.accept()
+        with self._metrics.connections.track_inprogress():
+            await serve_connection(StarletteSocket(websocket), self._manager)
+
+    async def add_image(self, request: Request) -> Response:
+        """`POST /v1/images`: the raw bytes of one picture, for the session in `X-Visavis-Session`."""
+        try:
+            data = await _read_body(request, self._manager.limits.image.max_bytes, self._too_large)
+            ref = await self._manager.add_image(_session_of(request), data)
+        except DialogueError as error:
+            self._metrics.images_rejected.labels(str(error.code)).inc()
+            raise
+        self._metrics.images_stored.inc()
+        stored = {"image": ref.sha256, "width": ref.width, "height": ref.height, "mime": ref.mime, "bytes": ref.bytes}
+        return JSONResponse(stored, status_code=201)
+
+    async def read_image(self, request: Request) -> Response:
+        """`GET /v1/images/{sha256}?session=...`: a picture of that session."""
+        ref, data = await self._manager.read_image(_session_of(request), request.path_params["sha256"])
+        return Response(data, media_type=ref.mime, headers={"Cache-Control": IMAGE_CACHING, "ETag": f'"{ref.sha256}"'})
+
+    async def healthz(self, request: Request) -> Response:
+        """200 while the process lives."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """200 when a turn could be answered now, else 503; either way what is and what is not."""
+        parts = {
+            "gateway": not self._draining,
+            "store": await self._store_answers(),
+            "model": await self._model_answers(),
+        }
+        ready = all(parts.values())
+        return JSONResponse({"status": "ready" if ready else "not ready", "parts": parts}, 200 if ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus text."""
+        return PlainTextResponse(self._metrics.render(), media_type=self._metrics.content_type)
+
+    def _too_large(self, size: int) -> DialogueError:
+        return too_many_bytes(size, self._manager.limits.image)
+
+    async def _store_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await self._sessions.ping()
+        except (DialogueError, TimeoutError):
+            return False
+        return True
+
+    async def _model_answers(self) -> bool:
+        if self._model_url is None:
+            return True
+        answer = await http_get(address_of(self._model_url), "/healthz", timeout_s=READY_TIMEOUT_S)
+        return answer is not None and answer[0] == 200
+
+
+def _session_of(request: Request) -> str:
+    session = request.headers.get("x-visavis-session") or request.query_params.get("session")
+    if not session:
+        raise BadRequest("Expected a session id in the header X-Visavis-Session or in ?session=, got none.")
+    return session
+
+
+async def _read_body(request: Request, limit: int, too_large: Callable[[int], DialogueError]) -> bytes:
+    """At most `limit` bytes. What is beyond is read and thrown away (within reason), because a browser that is
+    answered while it still sends reports a broken network instead of our answer."""
+    body, size = bytearray(), 0
+    async for chunk in _chunks(request):
+        size += len(chunk)
+        if size <= limit:
+            body += chunk
+        elif size > LONGEST_DRAINED_BODY:
+            break
+        else:
+            body.clear()
+    if size > limit:
+        raise too_large(size)
+    return bytes(body)
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        yield chunk
+
+
+async def _answer_dialogue_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DialogueError)
+    return error_response(STATUS_OF_CODE.get(error.code, 400), error.code, str(error))
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = {404: "There is nothing at this address.", 405: "This address does not take that method."}
+    text = message.get(error.status_code, error.detail)
+    return error_response(error.status_code, ErrorCode.BAD_REQUEST, text)
+
+
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    """The traceback goes to the log (starlette raises the error again after this answer), never to the client."""
+    return error_response(500, ErrorCode.INTERNAL_ERROR, "Something went wrong in the server; it has been logged.")
+
+
+EXCEPTION_HANDLERS: Mapping[Any, Any] = {
+    DialogueError: _answer_dialogue_error,
+    HTTPException: _answer_http_error,
+    Exception: _answer_bug,
+}

@@ -1,0 +1,152 @@
+"""Settings of visavis: where they come from and what is refused.
+
+Holds the one frozen `Settings` object and is the only module that reads the environment. Knows nothing of who uses a
+setting; checks here are about single values and their combinations, not about the machine (see `doctor` for that).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "VISAVIS_"
+EMBEDDED = "embedded"
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the message is one sentence that names it."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, by flag or by `VISAVIS_<NAME>`; frozen, checked when made."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    data_dir: Path = Field(default_factory=lambda: default_data_dir())
+    redis_url: str | None = None
+    model: str = EMBEDDED
+    model_url: str | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int = Field(0, ge=0, le=256, description="threads of the model server; 0 lets it decide")
+    gateways: int = Field(1, ge=1, le=64)
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+
+    public_url: str | None = None
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allow_public: bool = False
+
+    max_image_bytes: int = Field(20 * 1024 * 1024, gt=0)
+    max_image_pixels: int = Field(40_000_000, gt=0)
+    max_images_per_turn: int = Field(8, gt=0)
+    max_text_chars: int = Field(4_000, gt=0)
+    max_frame_bytes: int = Field(64 * 1024, gt=0)
+    session_ttl_s: int = Field(30 * 24 * 3600, gt=0)
+    drain_s: float = Field(20.0, ge=0)
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return (
+            tuple(item.strip().rstrip("/") for item in value.split(",") if item.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin_of(origin) != origin:
+                raise ValueError(f"expected origins such as https://example.org, got {origin!r}")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is not None and origin_of(value) is None:
+            raise ValueError(f"expected a URL such as https://chat.example.org, got {value!r}")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _refuse_open_bind(self) -> Settings:
+        if not is_loopback(self.host) and not self.allow_public:
+            raise ValueError(
+                f"{self.host} can be reached from other machines, and whoever reaches it may chat; "
+                "add --allow-public (VISAVIS_ALLOW_PUBLIC=1) if that is wanted"
+            )
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the page."""
+        host = self.host if self.host not in ("0.0.0.0", "::") else "127.0.0.1"
+        return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def child_environment(self, **more: str) -> dict[str, str]:
+        """The environment in which a child process reads these same settings (secrets never show in `ps`)."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return own | _as_variables(self) | more
+
+
+def _as_variables(settings: Settings) -> dict[str, str]:
+    values = settings.model_dump(mode="json", exclude_none=True)
+    return {PREFIX + k.upper(): ",".join(v) if isinstance(v, list) else str(v) for k, v in values.items()}
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Read the environment, overridden by the flags that are not None.
+
+    Raises:
+        SettingsError: naming the first setting that cannot be used, what was expected and what came.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from error
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    name = str(first["loc"][0]).lower().removeprefix(PREFIX.lower())
+    return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}, got {first['input']!r}"
+
+
+def default_data_dir() -> Path:
+    """`$XDG_DATA_HOME/visavis`, by default `~/.local/share/visavis`."""
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "visavis"
+
+
+def origin_of(url: str) -> str | None:
+    """`scheme://host[:port]` of a web address in lower case, None if it is not one."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for a port that is no number
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        return None
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind to this host can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,220 @@
+"""`visavis serve`: one store, one model server and the gateways as processes of one machine.
+
+Starts them together, says when the page is there, starts again what dies, and drains in order (gateways, model server,
+store). Knows nothing of dialogues or tensors; children read the same settings from their environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from visavis.bot.chat_models import model_folder
+from visavis.bot.embedded_store import EmbeddedStore, StoreError, find_engine
+from visavis.bot.preparation import ServeError, socket_folder
+from visavis.bot.probes import Address, http_get
+from visavis.bot.settings import EMBEDDED, Settings
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_S = 0.2
+LONGEST_DELAY_S = 30.0
+STEADY_AFTER_S = 30.0
+START_ATTEMPTS = 3
+STORE_WATCH_S = 0.25
+LICENCE_NOTE = "The embedded model's weights may be used for research only (models/weights/LICENSE-WEIGHTS)."
+
+
+@dataclass
+class Child:
+    """A process that is started again, later and later, when it ends by itself."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    pass_fds: tuple[int, ...] = ()
+    was_ready: bool = False
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+
+    async def run(self) -> None:
+        """Keep the process alive until `stop`.
+
+        Raises:
+            ServeError: when it ends again and again before it was ever ready.
+        """
+        delay, attempts = FIRST_DELAY_S, 0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            code = await self._run_once()
+            attempts += 1
+            if self._stopping.is_set():
+                return
+            if not self.was_ready and attempts >= START_ATTEMPTS:
+                raise ServeError(f"The {self.name} ended with code {code} before it was ready; its reason is above.")
+            delay = FIRST_DELAY_S if time.monotonic() - started > STEADY_AFTER_S else min(2 * delay, LONGEST_DELAY_S)
+            log.error("the %s ended with code %s; it starts again in %.1f s", self.name, code, delay)
+            await asyncio.sleep(delay)
+
+    async def _run_once(self) -> int:
+        """In a session of its own, so that Ctrl-C reaches the supervisor alone; standard input is its lifeline."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self.command,
+            env=self.environment,
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=self.pass_fds,
+            start_new_session=True,
+        )
+        try:
+            return await self._process.wait()
+        finally:
+            self._kill()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Ask the process to finish its work, and end it after `timeout_s`."""
+        self._stopping.set()
+        if self._process is None or self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), timeout_s)
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+
+def gateway_child(settings: Settings, number: int, listener: socket.socket) -> Child:
+    """A gateway that accepts from the listening socket it inherits."""
+    descriptor = listener.fileno()
+    command = _module("visavis.bot.gateway", "--fd", str(descriptor))
+    return Child(f"gateway {number}", command, settings.child_environment(), pass_fds=(descriptor,))
+
+
+def model_server_child(settings: Settings, folder: Path, socket_path: Path) -> Child:
+    """The process of the engine. Spinning threads would starve the gateway beside it, hence the wait policy."""
+    options = ["--model", str(folder), "--uds", str(socket_path), "--device", settings.device]
+    options += ["--threads", str(settings.threads)] if settings.threads else []
+    options += ["--log-level", settings.log_level]
+    environment = settings.child_environment(OMP_WAIT_POLICY="PASSIVE")
+    return Child("model server", _module("visavis.models.model_server", *options), environment)
+
+
+def _module(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "visavis.bot.lifeline", name, *arguments]
+
+
+class Supervisor:
+    """The processes of one `visavis serve`."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, announce: Callable[[str], None]) -> None:
+        self._listener = listener
+        self._announce = announce
+        self._stop = asyncio.Event()
+        sockets = socket_folder(settings.data_dir)
+        self._store = _embedded_store(settings, sockets)
+        self._model_address: Address | None = None
+        model_server: list[Child] = []
+        if settings.model_url is None:
+            self._model_address = sockets / "model.sock"
+            model_server = [model_server_child(settings, model_folder(settings.model), self._model_address)]
+        self._settings = settings.model_copy(
+            update={
+                "port": listener.getsockname()[1],
+                "redis_url": self._store.url if self._store else settings.redis_url,
+                "model_url": settings.model_url or f"unix://{self._model_address}",
+            }
+        )
+        gateways = [gateway_child(self._settings, number + 1, listener) for number in range(settings.gateways)]
+        self._stages = [gateways, model_server]
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or SIGHUP, then drain.
+
+        Raises:
+            ServeError, StoreError: when a part cannot be started.
+        """
+        self._listen_to_signals()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(child.run()) for stage in self._stages for child in stage]
+                tasks += [group.create_task(self._run_store()), group.create_task(self._announce_when_ready())]
+                await self._stop.wait()
+                await self._drain()
+                for task in tasks:
+                    task.cancel()
+        except* (ServeError, StoreError) as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            if self._store is not None:
+                await self._store.stop()
+
+    def _listen_to_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
+    async def _drain(self) -> None:
+        """Nobody new comes in, then turns end, then the engine, then (in `run`) what remembers them."""
+        self._listener.close()
+        for stage in self._stages:
+            await asyncio.gather(*(child.stop(self._settings.drain_s + 5) for child in stage))
+
+    async def _run_store(self) -> None:
+        if self._store is None:
+            return
+        await self._store.start()
+        delay = FIRST_DELAY_S
+        while True:
+            await asyncio.sleep(STORE_WATCH_S)
+            if not await self._store.is_alive():
+                log.error("the store ended; it starts again")
+                try:
+                    await self._store.start()
+                    delay = FIRST_DELAY_S
+                except StoreError as error:
+                    log.error("%s", error)
+                    delay = min(2 * delay, LONGEST_DELAY_S)
+                    await asyncio.sleep(delay)
+
+    async def _announce_when_ready(self) -> None:
+        gateways, model_server = self._stages
+        host = "127.0.0.1" if self._settings.host in ("0.0.0.0", "::") else self._settings.host
+        await _until_ok((host, self._settings.port), "/healthz", gateways)
+        if self._model_address is not None:
+            await _until_ok(self._model_address, "/healthz", model_server)
+        await _until_ok((host, self._settings.port), "/readyz", gateways)
+        self._announce(f"visavis is ready: {self._settings.url}  (Ctrl-C stops it)")
+        if self._settings.model == EMBEDDED and self._model_address is not None:
+            self._announce(LICENCE_NOTE)
+
+
+def _embedded_store(settings: Settings, sockets: Path) -> EmbeddedStore | None:
+    if settings.redis_url is not None:
+        return None
+    return EmbeddedStore(find_engine(), settings.data_dir, sockets / "store.sock")
+
+
+async def _until_ok(address: Address, path: str, children: list[Child]) -> None:
+    while True:
+        answer = await http_get(address, path)
+        if answer is not None and answer[0] == 200:
+            break
+        await asyncio.sleep(0.05)
+    for child in children:
+        child.was_ready = True
+
+
+async def serve(settings: Settings, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    """Run the supervisor on a socket that already listens."""
+    await Supervisor(settings, listener, announce).run()

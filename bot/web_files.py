@@ -1,0 +1,55 @@
+"""The page and the widget as routes: the files of `visavis.bot.web`, read once, served by their plain names.
+
+Only names that lie in the folder are routes, so no path can leave it. Knows nothing of what the files do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from importlib.resources import files
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+INDEX = "index.html"
+HIDDEN_SUFFIXES = (".py", ".pyc", ".txt", ".md")
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """One file as it is sent."""
+
+    content: bytes
+    content_type: str
+    etag: str
+
+    async def respond(self, request: Request) -> Response:
+        """The file, or 304 for a browser that has it."""
+        headers = {"ETag": self.etag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == self.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(self.content, media_type=self.content_type, headers=headers)
+
+
+def web_routes() -> list[Route]:
+    """A route for every file of the folder; `/` is the page."""
+    routes = []
+    for item in files("visavis.bot.web").iterdir():
+        if item.is_file() and not item.name.endswith(HIDDEN_SUFFIXES):
+            path = "/" if item.name == INDEX else f"/{item.name}"
+            routes.append(Route(path, _web_file(item.name, item.read_bytes()).respond))
+    return routes
+
+
+def _web_file(name: str, content: bytes) -> WebFile:
+    """Types are fixed for what browsers are strict about: a wrong system table must not stop a module script."""
+    known = {
+        "js": "text/javascript; charset=utf-8",
+        "css": "text/css; charset=utf-8",
+        "html": "text/html; charset=utf-8",
+    }
+    content_type = known.get(name.rpartition(".")[2]) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return WebFile(content, content_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
