@@ -59,7 +59,7 @@ class ScriptedAnswerer:
 def folder(tmp_path: Path) -> Path:
     for name, color in COLORS.items():
         Image.new("RGB", (4, 4), color).save(tmp_path / name)
-    _write(tmp_path / "captions.jsonl", [{"image": n, "captions": [f"a {c} square"]} for n, c in COLORS.items()])
+    _write(tmp_path / "captions.jsonl", [{"image": n, "captions": [f"a plain {c} square"]} for n, c in COLORS.items()])
     questions = [{"image": n, "question": "what color is it", "answers": [c, "paint"]} for n, c in COLORS.items()]
     _write(tmp_path / "questions.dev.jsonl", questions)
     _write(tmp_path / "questions.train.jsonl", [{"image": "x", "question": "what color is it", "answers": ["blue"]}])
@@ -90,7 +90,7 @@ def _write(file: Path, rows: list[dict[str, Any]]) -> None:
 def _seeing(question: str, picture: str) -> str:
     color = COLORS.get(picture, "grey")
     if question == "Describe the picture.":
-        return f"A {color} square."
+        return f"A plain {color} square."
     if question.startswith("what color"):
         return color
     if question.startswith("What is this"):
@@ -109,10 +109,9 @@ async def test_figures_have_the_published_keys_and_values(options: EvaluationOpt
     _, answers = await _run(options, folder)
     figures = summarise(answers, options)
     assert figures["captions"] == {
-        **{f"bleu{order}": pytest.approx(1, abs=1e-3) for order in (1, 2, 3)},
-        "bleu4": pytest.approx(0, abs=1e-3),  # three words have no group of four
+        **{f"bleu{order}": pytest.approx(1) for order in (1, 2, 3, 4)},
         "rouge_l": pytest.approx(1),
-        "cider": pytest.approx(7.5, abs=1e-3),
+        "cider": pytest.approx(10),
         "n": 3,
     }
     assert figures["questions"] == {"accuracy": 1.0, "prior": pytest.approx(1 / 3), "blind": 0.0, "n": 3}
