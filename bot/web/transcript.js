@@ -1,0 +1,165 @@
+// @ts-check
+/**
+ * What has been said: the list of turns, the answer that is being written, and the hidden log that announces finished
+ * answers. Knows nothing of the wire but the shape of a turn.
+ */
+
+import { fill } from "./strings.js";
+import { h, icon, mark, safeHtml } from "./elements.js";
+
+/** @typedef {import("./connection.js").Picture} Picture */
+/** @typedef {import("./connection.js").Frame} Frame */
+/** @typedef {import("./strings.js").Strings} Strings */
+/** @typedef {{code: string, message: string}} Problem */
+/** @typedef {{url: string, width?: number, height?: number}} ShownPicture */
+
+/** The list follows its end while the reader is within this many pixels of it. */
+const NEAR_END_PX = 90;
+
+export class Transcript {
+  #following = true;
+
+  /** @param {Strings} strings */
+  constructor(strings) {
+    this.strings = strings;
+    this.list = h("ol", { class: "turns" });
+    this.log = h("div", { class: "visually-hidden", role: "log", "aria-label": strings.conversation });
+    this.latest = h("button", { class: "round latest", type: "button", hidden: true, "aria-label": strings.latest }, icon("down"));
+    this.scroller = h("div", { class: "scroller", tabindex: "-1" }, this.list);
+    this.element = h("div", { class: "transcript" }, this.scroller, this.log, this.latest);
+    this.latest.onclick = () => this.toEnd(true);
+    this.scroller.onscroll = () => (this.latest.hidden = this.#following = this.#nearEnd());
+    const grown = new ResizeObserver(() => this.#following && this.toEnd());
+    for (const box of [this.list, this.scroller]) grown.observe(box);
+  }
+
+  get isEmpty() {
+    return this.list.childElementCount === 0;
+  }
+
+  clear() {
+    this.list.replaceChildren();
+    this.log.replaceChildren();
+    this.latest.hidden = true;
+    this.#following = true;
+  }
+
+  /** What the person said. @param {string} text @param {ShownPicture[]} pictures */
+  addQuestion(text, pictures) {
+    const row = h("div", { class: "pictures" }, ...pictures.map((picture) => this.#picture(picture)));
+    const bubble = text ? h("p", { class: "bubble", dir: "auto" }, text) : null;
+    const speaker = h("span", { class: "visually-hidden" }, `${this.strings.you}: `);
+    this.list.append(h("li", { class: "turn question" }, speaker, pictures.length ? row : null, bubble));
+  }
+
+  /** A place for an answer. @param {(() => void)} onretry */
+  addAnswer(onretry) {
+    const answer = new Answer(this.strings, onretry);
+    this.list.append(answer.element);
+    return answer;
+  }
+
+  /** Let assistive technology read a finished answer, once. @param {string} text */
+  announce(text) {
+    this.log.replaceChildren(h("p", {}, `${this.strings.name}: ${text}`));
+  }
+
+  /** @param {boolean} [smoothly] */
+  toEnd(smoothly = false) {
+    this.#following = true;
+    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smoothly ? "smooth" : "instant" });
+  }
+
+  #nearEnd() {
+    const { scrollHeight, scrollTop, clientHeight } = this.scroller;
+    return scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+  }
+
+  /** @param {ShownPicture} picture */
+  #picture({ url, width, height }) {
+    const image = h("img", { src: url, width, height, alt: this.strings.pictureSent, decoding: "async" });
+    const button = h("button", { class: "picture", type: "button", "aria-label": this.strings.openPicture }, image);
+    button.onclick = () => this.#view(url);
+    image.onerror = () => button.replaceWith(h("p", { class: "picture gone" }, icon("picture"), this.strings.pictureGone));
+    return button;
+  }
+
+  /** @param {string} url */
+  #view(url) {
+    const close = h("button", { class: "round", type: "button", "aria-label": this.strings.closePicture }, icon("close"));
+    const viewer = h("dialog", { class: "viewer" }, h("img", { src: url, alt: this.strings.pictureSent }), close);
+    viewer.onclick = () => viewer.close();
+    viewer.onclose = () => viewer.remove();
+    this.element.append(viewer);
+    viewer.showModal();
+  }
+}
+
+/** One answer, from waiting over streaming to finished, stopped or failed. */
+export class Answer {
+  #attempt = 0;
+  #text = new Text();
+
+  /** @param {Strings} strings @param {() => void} onretry */
+  constructor(strings, onretry) {
+    this.strings = strings;
+    this.onretry = onretry;
+    this.body = h("div", { class: "said", dir: "auto" });
+    this.element = h("li", { class: "turn answer" }, mark(), h("div", { class: "column" }, this.#speaker(), this.body));
+    this.wait(strings.waitingSend);
+  }
+
+  /** Show that something is under way. @param {string} words */
+  wait(words) {
+    const dots = h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i"));
+    this.body.replaceChildren(h("p", { class: "waiting" }, dots, words));
+  }
+
+  /** Take a turn.* frame in. @param {Frame} frame */
+  receive(frame) {
+    if (frame.attempt > this.#attempt) this.#restart(frame.attempt);
+    if (frame.type === "turn.accepted") this.wait(this.strings.waitingLook);
+    if (frame.type === "turn.restarted") this.wait(this.strings.waitingAgain);
+    if (frame.type === "turn.queued") this.wait(fill(this.strings.waitingQueue, { position: frame.position }));
+    if (frame.type === "turn.delta") this.#append(frame.text);
+    if (frame.type === "turn.completed") this.show({ ...frame, status: "completed" });
+    if (frame.type === "turn.cancelled") this.show({ ...frame, status: "cancelled" });
+    if (frame.type === "turn.failed") this.#fail(frame);
+  }
+
+  /** Show a finished answer. @param {{text: string, html?: string | null, status: string, error?: Problem | null}} turn */
+  show({ text, html, status, error }) {
+    if (error) return this.#fail(error);
+    this.body.replaceChildren(html ? safeHtml(html) : plain(text));
+    if (status === "cancelled") this.body.append(h("p", { class: "aside" }, this.strings.stopped));
+  }
+
+  /** @param {Problem} problem */
+  #fail({ code, message }) {
+    const sentence = this.strings.errors[code] ?? message;
+    const retry = h("button", { class: "quiet", type: "button" }, icon("retry"), this.strings.retry);
+    retry.onclick = this.onretry;
+    this.body.replaceChildren(h("div", { class: "failure" }, icon("alert"), h("p", { role: "alert" }, sentence), retry));
+  }
+
+  #speaker() {
+    return h("span", { class: "visually-hidden" }, `${this.strings.name}: `);
+  }
+
+  /** Another attempt begins: what the earlier one said is void. @param {number} attempt */
+  #restart(attempt) {
+    this.#attempt = attempt;
+    this.#text = new Text();
+  }
+
+  /** @param {string} text */
+  #append(text) {
+    if (!this.#text.isConnected) this.body.replaceChildren(h("p", { class: "plain" }, this.#text));
+    this.#text.appendData(text);
+  }
+}
+
+/** @param {string} text */
+function plain(text) {
+  return h("p", { class: "plain" }, text);
+}
