@@ -4,6 +4,7 @@ Its tokenizer is a Java program; `tokenize` stands in for it: lower case, Penn T
 removed. No model and no file is known here.
 """
 
+import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,12 @@ class CaptionScores:
     rouge_l: float
     cider: float
     each_cider: tuple[float, ...]
+
+
+def check_installed() -> None:
+    """Raise ModuleNotFoundError if captions cannot be scored here: better before an hour of asking than after it."""
+    if importlib.util.find_spec("pycocoevalcap") is None:
+        raise ModuleNotFoundError("scoring captions needs the extra `train`: pip install 'visavis[train]'")
 
 
 def tokenize(caption: str) -> str:

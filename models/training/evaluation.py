@@ -19,7 +19,7 @@ from PIL import Image
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import Completion, GenerationRequest
 from visavis.models.loading import load_model
-from visavis.models.training.caption_metrics import score_captions
+from visavis.models.training.caption_metrics import check_installed, score_captions
 from visavis.models.training.evaluation_items import (
     Blank,
     Item,
@@ -37,7 +37,7 @@ SPEED_PHOTOS = 3
 TRAINING_QUESTIONS = "questions.train.jsonl"
 BLIND_SECTIONS = (Section.QUESTIONS, Section.DIALOGUES)
 GREY = (128, 128, 128)
-# Asked for by name, but not measured yet: they stay None.
+# Measured by later versions: until then they are None.
 UNMEASURED = ("nonphotos", "retrieval", "calibration", "ocr")
 
 Figures = dict[str, Any]
@@ -103,8 +103,11 @@ def evaluate(
         ModelError: the checkpoint cannot be loaded, or fails at a picture.
         ValueError: a file does not have the form of its section.
         OSError: a file cannot be read.
+        ModuleNotFoundError: captions are to be scored and the extra `train` is not installed.
     """
     items = collect_items(options)
+    if options.captions is not None:
+        check_installed()
     model, processor = load_model(model_dir, device)
     with InferenceEngine(model, processor, model_name=model_dir.name) as engine:
         photos = list(dict.fromkeys(item.image for item in items if item.image is not None))[:SPEED_PHOTOS]
@@ -127,7 +130,11 @@ def collect_items(options: EvaluationOptions) -> list[Item]:
 
 
 async def ask_all(engine: Answerer, items: Sequence[Item], advance: Callable[[int, int], None]) -> list[Completion]:
-    """Ask every item, photo by photo so that each is encoded once; replies in the order of `items`."""
+    """Ask every item, photo by photo so that each is encoded once; replies in the order of `items`.
+
+    Raises:
+        ModelError: the first that a question met; the others are given up.
+    """
     by_photo: dict[Path | None, list[int]] = {}
     for index, item in enumerate(items):
         by_photo.setdefault(item.image, []).append(index)
@@ -142,9 +149,12 @@ async def ask_all(engine: Answerer, items: Sequence[Item], advance: Callable[[in
                 replies[index] = await engine.generate(request)
                 advance(len(replies), len(items))
 
-    async with asyncio.TaskGroup() as workers:
-        for _ in range(PHOTOS_AT_ONCE):
-            workers.create_task(ask_photos())
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(PHOTOS_AT_ONCE):
+                workers.create_task(ask_photos())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
     return [replies[index] for index in range(len(items))]
 
 

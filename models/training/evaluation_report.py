@@ -20,8 +20,13 @@ def evaluate_command(
     """Evaluate, print the figures on stdout (progress goes to stderr) and write `options.predictions` if it is named.
 
     Raises:
-        ModelError, ValueError, OSError: as `evaluate`; nothing was printed then.
+        ModelError, ValueError, OSError, ModuleNotFoundError: as `evaluate`, or the predictions cannot be written;
+            nothing was printed then.
     """
+    if options.predictions is not None:
+        options.predictions.open(
+            "a", encoding="utf-8"
+        ).close()  # a path that cannot be written shows now, not at the end
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("answers", total=None)

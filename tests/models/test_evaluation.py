@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest
 from visavis.models.training.evaluation import (
     Answer,
@@ -151,6 +152,14 @@ async def test_each_picture_is_taken_once_with_all_its_questions(options: Evalua
     engine, answers = await _run(options, folder)
     assert sorted(engine.added) == ["a.png", "b.png", "c.png", "grey"]
     assert len(answers) == len(engine.requests) == 3 + 3 + 3 + 1 + (3 + 3)  # the last two once more, blind
+
+
+async def test_the_first_failure_is_raised_as_it_is(options: EvaluationOptions, folder: Path) -> None:
+    def fail(question: str, picture: str) -> str:
+        raise ModelError("the model failed on this question")
+
+    with pytest.raises(ModelError, match="failed on this question"):
+        await ask_all(ScriptedAnswerer(fail, {}), collect_items(options), lambda done, total: None)
 
 
 async def test_swapped_and_blanked_runs_have_no_further_blind_figures(options: EvaluationOptions, folder: Path) -> None:
