@@ -1,0 +1,94 @@
+"""A session and its next turn -> LangChain messages that fit a budget; pictures go by reference (their sha256).
+
+Knows no store and no model. A person's message is a list of blocks: the pictures, then the text.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from visavis.dialogue.turns import Region, Role, Session, Turn
+
+DESCRIBE = "Describe the picture."  # what a picture without words asks
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of the history a model is shown: question-answer pairs, their characters, and pictures among them."""
+
+    exchanges: int = 8
+    characters: int = 4_000
+    images: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the model gets; `images` are those of the last message, `left_out` the loaded turns that did not fit."""
+
+    messages: list[BaseMessage]
+    images: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+Exchange = tuple[Turn, Turn]
+
+
+def build_messages(session: Session, turn: Turn, budget: Budget) -> Context:
+    """The latest exchanges that fit, then `turn`; without pictures of its own it is about the newest of the session."""
+    exchanges = _exchanges(session)
+    kept = _fit(exchanges, budget)
+    images = turn.images or session.newest_images
+    shown = _shown_images(kept, images, budget)
+    messages: list[BaseMessage] = []
+    for question, answer in kept:
+        own = tuple(image for image in question.images if shown.get(image) == question.id)
+        messages += [_user_message(question, own), AIMessage(content=answer.text)]
+    messages.append(_user_message(turn, images))
+    left_out = tuple(question.id for question, _ in exchanges[: len(exchanges) - len(kept)])
+    return Context(messages, images, left_out)
+
+
+def _exchanges(session: Session) -> list[Exchange]:
+    """Questions with the answers they got; what failed or was stopped before a word is no part of the talk."""
+    answers = {turn.id: turn for turn in session.turns if turn.role is Role.ASSISTANT and turn.text}
+    questions = (turn for turn in session.turns if turn.role is Role.USER)
+    return [(question, answers[question.id]) for question in questions if question.id in answers]
+
+
+def _fit(exchanges: list[Exchange], budget: Budget) -> list[Exchange]:
+    kept: list[Exchange] = []
+    characters = 0
+    for question, answer in reversed(exchanges[-budget.exchanges :] if budget.exchanges else []):
+        characters += len(question.text) + len(answer.text)
+        if characters > budget.characters:
+            break
+        kept.insert(0, (question, answer))
+    return kept
+
+
+def _shown_images(kept: list[Exchange], images: tuple[str, ...], budget: Budget) -> dict[str, str]:
+    """Picture -> the turn of the history that shows it: its latest one, unless the new turn shows it itself."""
+    shown: dict[str, str] = {}
+    for question, _ in reversed(kept):
+        for image in question.images:
+            if image not in images and len(shown) < budget.images:
+                shown.setdefault(image, question.id)
+    return shown
+
+
+def _user_message(turn: Turn, images: tuple[str, ...]) -> HumanMessage:
+    text = turn.text or DESCRIBE
+    if not images:
+        return HumanMessage(content=text)
+    return HumanMessage(
+        content=[*(_image_block(image, turn.region) for image in images), {"type": "text", "text": text}]
+    )
+
+
+def _image_block(image: str, region: Region | None) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "image", "file_id": image}
+    if region is not None and region.image == image:
+        fractions = asdict(region)
+        fractions.pop("image")
+        block["extras"] = {"region": fractions}
+    return block

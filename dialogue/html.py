@@ -1,0 +1,32 @@
+"""Markdown of an answer -> HTML that is safe to put into a page.
+
+Raw HTML in the answer stays text, pictures are never loaded, links are nofollow. Knows nothing of where it is shown.
+"""
+
+from functools import cache
+
+import nh3
+from markdown_it import MarkdownIt
+
+_TEXT_TAGS = {"a", "br", "code", "em", "s", "strong"}
+_BLOCK_TAGS = {"blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "ul"}
+_TABLE_TAGS = {"table", "tbody", "td", "th", "thead", "tr"}
+_ATTRIBUTES = {"a": {"href", "title"}, "code": {"class"}, "ol": {"start"}}
+_SCHEMES = {"http", "https", "mailto"}
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    options = {"html": False, "breaks": True}
+    return MarkdownIt("commonmark", options).enable(["table", "strikethrough"]).disable("image")
+
+
+def render_html(text: str) -> str:
+    """Sanitised HTML of Markdown `text`."""
+    return nh3.clean(
+        _markdown().render(text),
+        tags=_TEXT_TAGS | _BLOCK_TAGS | _TABLE_TAGS,
+        attributes=_ATTRIBUTES,
+        url_schemes=_SCHEMES,
+        link_rel="noopener noreferrer nofollow",
+    ).strip()

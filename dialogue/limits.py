@@ -1,0 +1,44 @@
+"""What a client may send, and how turns are paced. Plain numbers; the settings that fill them live elsewhere."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Bounds of an uploaded picture and the longest side (pixels) it is shrunk to."""
+
+    max_bytes: int = 20 * 2**20
+    max_pixels: int = 40_000_000
+    max_side: int = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may send; told to it in `ready`."""
+
+    image: ImageLimits = ImageLimits()
+    max_images: int = 8
+    max_characters: int = 4_000
+    max_frame_bytes: int = 64 * 1024
+    max_waiting_turns: int = 8
+    hello_timeout_s: float = 20.0
+    send_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class TurnPolicy:
+    """How a turn is run and watched over.
+
+    lease_s: how long a session stays with a process that went silent; renew_s must be well below it.
+    flush_s: least time between two replay writes of a turn. poll_s: how often a turn run elsewhere is looked at.
+    sweep_s: how often turns left behind by a dead process are looked for.
+    """
+
+    lease_s: float = 6.0
+    renew_s: float = 1.0
+    flush_s: float = 0.1
+    poll_s: float = 0.1
+    sweep_s: float = 3.0
+    turn_timeout_s: float = 300.0
+    finish_patience_s: float = 120.0
+    max_attempts: int = 2
