@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,8 +55,8 @@ class Conversation:
 def read_conversation(messages: Sequence[BaseMessage]) -> Conversation:
     """Read the last human message as the question.
 
-    It is about the last picture in it, else about the newest picture shown before. The history holds what was said since
-    that picture was shown; small talk and turns without an answer are left out. Without a text the picture is described.
+    It is about the last picture in it, else about the newest picture shown before. The history holds what was said
+    since that picture was shown, without small talk and turns without an answer. A picture without a text is described.
 
     Raises:
         BadRequest, TextTooLong, BadImage: a message does not have the expected form.
@@ -79,10 +80,9 @@ def read_conversation(messages: Sequence[BaseMessage]) -> Conversation:
 
 def _exchanges(said: Sequence[tuple[BaseMessage, _Said]]) -> tuple[Exchange, ...]:
     """Questions with the answers that follow them."""
-    pairs = zip(said, said[1:], strict=False)
     exchanges = [
         (asked.text or CAPTION_PROMPT, answered.text)
-        for (first, asked), (second, answered) in pairs
+        for (first, asked), (second, answered) in itertools.pairwise(said)
         if isinstance(first, HumanMessage) and isinstance(second, AIMessage) and answered.text
     ]
     return tuple(exchange for exchange in exchanges if not is_small_talk(exchange[0]))

@@ -7,14 +7,14 @@ no HTTP (`ModelClient` does) and no tensors; torch is not imported for a remote 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from anyio.from_thread import start_blocking_portal
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage, message_chunk_to_message
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream, generate_from_stream
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import Field, PrivateAttr, model_validator
 
 from visavis.models.chat_messages import read_conversation
@@ -41,7 +41,7 @@ class VisavisChatModel(BaseChatModel):
 
     Pictures come as `{"type": "image", "file_id": sha256}` (read from `image_source` when the model does not hold them
     yet), as base64 image blocks or as data URLs. Every sampling field can be given for one call as well, beside `stop`,
-    `deadline_s` and `region` (`{"x", "y", "w", "h"}`, shares of the picture; one with another picture's `image` is not used).
+    `deadline_s` and `region` (`{"x", "y", "w", "h"}`, shares of the picture; not used with the `image` of another one).
 
     Closing a stream stops the work in the engine. The last chunk has `response_metadata` {model_name, finish_reason,
     confidence, image, image_tokens} and `usage_metadata`. Errors are `ModelError`s with a `code`.
@@ -87,7 +87,7 @@ class VisavisChatModel(BaseChatModel):
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
         conversation = read_conversation(messages)
         request = conversation.request(
             self._sampling(stop, kwargs),
@@ -105,11 +105,7 @@ class VisavisChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        chunks = [chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)]
-        whole = chunks[0]
-        for chunk in chunks[1:]:
-            whole += chunk
-        return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(whole.message))])
+        return await agenerate_from_stream(self._astream(messages, stop, run_manager, **kwargs))
 
     def _stream(
         self,
@@ -125,7 +121,7 @@ class VisavisChatModel(BaseChatModel):
                 while (chunk := portal.call(anext, chunks, None)) is not None:
                     yield chunk
             finally:
-                portal.call(chunks.aclose)  # type: ignore[attr-defined]
+                portal.call(chunks.aclose)
                 portal.call(self.aclose)
 
     def _generate(
@@ -135,11 +131,7 @@ class VisavisChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        chunks = self._stream(messages, stop, run_manager, **kwargs)
-        whole = next(chunks)
-        for chunk in chunks:
-            whole += chunk
-        return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(whole.message))])
+        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
 
     async def _answer(
         self, request: GenerationRequest, inline: Mapping[str, bytes]

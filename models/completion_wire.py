@@ -53,7 +53,7 @@ class _Part(BaseModel):
 
 class _Message(_Part):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
+    content: str | list[str | dict[Any, Any]] | None = None
 
 
 class _Region(_Part):

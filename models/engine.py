@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from visavis.models.answer import Answer
-from visavis.models.byte_cache import ByteCache
 from visavis.models.errors import Busy, ModelError, UnknownImage
 from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, Region
-from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
+from visavis.models.image_states import ImageCounters, ImageStates
+from visavis.models.images import PictureLimits
 from visavis.models.processor import VisavisProcessor
 from visavis.models.replies import reply_without_model
 from visavis.models.text_checks import clean_text
@@ -33,19 +33,14 @@ from visavis.models.visavis_model import ImageState, Memory, VisavisForCondition
 
 logger = logging.getLogger(__name__)
 
-_PICTURE_BYTES = 64 << 20  # encoded pictures kept, so that features that were dropped can be made again
-
 
 @dataclass
-class EngineCounters:
+class EngineCounters(ImageCounters):
     """What the engine has done since it was made; only ever grows."""
 
-    encoder_forwards: int = 0
     fusion_forwards: int = 0
     decode_steps: int = 0
     rows_freed: int = 0
-    image_hits: int = 0
-    image_misses: int = 0
     completed: int = 0
     failed: int = 0
     cancelled: int = 0
@@ -104,14 +99,12 @@ class InferenceEngine:
         self.model_name = model_name
         self.counters = EngineCounters()
         self.max_queue = max_queue
-        self.limits = limits
+        self.images = ImageStates(model, processor, self.counters, cache_bytes=cache_bytes, limits=limits)
         self._model = model
         self._model.train(False)
         self._processor = processor
         self._decoder = model.config.decoder
         self._max_new_tokens = max_new_tokens
-        self._pictures: ByteCache[bytes] = ByteCache(max(_PICTURE_BYTES, 2 * limits.max_image_bytes), len)
-        self._states: ByteCache[ImageState] = ByteCache(cache_bytes, lambda state: state.nbytes)
         self._waiting: deque[_Job] = deque()
         self._running: _Job | None = None
         self._closed = False
@@ -144,25 +137,13 @@ class InferenceEngine:
         """Questions being answered."""
         return int(self._running is not None)
 
-    @property
-    def cached_bytes(self) -> int:
-        """Bytes held of what was computed from pictures."""
-        return self._states.nbytes
-
-    def holds_image(self, sha256: str) -> bool:
-        """True if a question about this picture can be answered without sending its bytes."""
-        return sha256 in self._states or sha256 in self._pictures
-
     def add_image(self, data: bytes) -> str:
         """Take the bytes of a picture and return their sha256. It is encoded when the first question about it runs.
 
         Raises:
             BadImage, ImageTooLarge, UnsupportedImage: by size and header; broken pixels fail the question.
         """
-        check_picture(data, self.limits)
-        sha256 = image_id(data)
-        self._pictures.put(sha256, data)
-        return sha256
+        return self.images.add(data)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """Pieces of the answer as they come; the last one carries the completion.
@@ -201,7 +182,7 @@ class InferenceEngine:
         raise AssertionError("a stream ends with a completion or an error")
 
     def _submit(self, request: GenerationRequest) -> _Job:
-        if request.image is not None and not self.holds_image(request.image):
+        if request.image is not None and not self.images.holds(request.image):
             raise UnknownImage([request.image])
         wait_s = math.inf if request.deadline_s is None else request.deadline_s
         job = _Job(request, time.monotonic() + wait_s, asyncio.get_running_loop())
@@ -230,7 +211,7 @@ class InferenceEngine:
                 self._answer(job)
                 with self._changed:
                     self._running = None
-        for job in self._waiting:
+        for job in tuple(self._waiting):
             job.tell(ModelError("the model is shutting down"))
 
     def _next_job(self) -> _Job | None:
@@ -242,9 +223,7 @@ class InferenceEngine:
     def _answer(self, job: _Job) -> None:
         """Run one question to its end; whatever happens, it is told to the job and to nobody else."""
         try:
-            reason = self._decode(job)
-            self.counters.completed += reason is not FinishReason.CANCELLED
-            self.counters.cancelled += reason is FinishReason.CANCELLED
+            self._decode(job)
         except ModelError as error:
             self.counters.failed += 1
             job.tell(error)
@@ -253,13 +232,12 @@ class InferenceEngine:
             logger.exception("a question failed")
             job.tell(ModelError("the model failed on this question"))
 
-    def _decode(self, job: _Job) -> FinishReason:
+    def _decode(self, job: _Job) -> None:
         """Encode, fuse, then one token a step, looking at every step whether anybody still waits for it."""
         request = job.request
         answer, text_tokens, image_tokens = self._new_answer(request), 0, 0
         if not job.over:
-            state = self._image_state(request)
-            memory, text_tokens, image_tokens = self._fuse(request, state)
+            memory, text_tokens, image_tokens = self._fuse(request, self.images.state(request.image or ""))
             cache = self._model.new_cache(1, answer.max_new_tokens)
             while answer.finish_reason is None and not (job.over or self._closed):
                 last = torch.tensor([answer.token_ids[-1:]], device=self._model.device)
@@ -269,8 +247,9 @@ class InferenceEngine:
                     job.tell(GenerationChunk(piece))
             self.counters.rows_freed += 1
         rest, completion = answer.end(image=request.image, text_tokens=text_tokens, image_tokens=image_tokens)
+        self.counters.completed += completion.finish_reason is not FinishReason.CANCELLED
+        self.counters.cancelled += completion.finish_reason is FinishReason.CANCELLED
         job.tell(GenerationChunk(rest, completion))
-        return completion.finish_reason
 
     def _new_answer(self, request: GenerationRequest) -> Answer:
         wanted = request.sampling.max_new_tokens or self._max_new_tokens
@@ -282,23 +261,6 @@ class InferenceEngine:
             decode=self._processor.decode_answer,
             device=self._model.device,
         )
-
-    def _image_state(self, request: GenerationRequest) -> ImageState:
-        """What the picture alone decides: from the cache, or computed once (one worker: no two compute the same)."""
-        sha256 = request.image or ""
-        state = self._states.get(sha256)
-        if state is not None:
-            self.counters.image_hits += 1
-            return state
-        data = self._pictures.get(sha256)
-        if data is None:
-            raise UnknownImage([sha256])
-        self.counters.image_misses += 1
-        pixels = self._processor.pixel_values(decode_picture(data))
-        self.counters.encoder_forwards += 1
-        state = self._model.image_state(self._model.encode_image(pixels.to(self._model.device, self._model.dtype)))
-        self._states.put(sha256, state)
-        return state
 
     def _fuse(self, request: GenerationRequest, state: ImageState) -> tuple[Memory, int, int]:
         text = self._processor.encode_question(request.question, request.history).to(self._model.device)

@@ -14,6 +14,11 @@ from visavis.models.errors import BadRequest
 MAX_STOP_STRINGS = 8
 
 
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise BadRequest(f"{name} must be between {low:g} and {high:g}, not {value!r}")
+
+
 @dataclass(frozen=True)
 class SamplingParameters:
     """How tokens are chosen; the defaults are greedy.
@@ -119,8 +124,3 @@ class GenerationChunk:
 
     text: str
     completion: Completion | None = None
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise BadRequest(f"{name} must be between {low:g} and {high:g}, not {value!r}")

@@ -1,0 +1,61 @@
+"""A whole model with random weights, small enough for a unit test, and pictures to show it."""
+
+import io
+
+import torch
+from PIL import Image
+
+from visavis.models.config import VisavisConfig
+from visavis.models.image_processor import VisavisImageProcessor
+from visavis.models.processor import VisavisProcessor
+from visavis.models.training.vocabulary import SPECIAL_PIECES, answer_tokenizer, question_tokenizer
+from visavis.models.visavis_model import VisavisForConditionalGeneration
+
+ANSWER_TEXTS = ["a red dog runs over the wet grass .", "two people sit on a bench", "yes , it is .", "naïve café 猫"] * 3
+
+
+def tiny_processor() -> VisavisProcessor:
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789?.,!'"
+    words = ["what", "color", "is", "the", "dog", "it", "describe", "picture", "in", "one", "word"]
+    pieces = [*SPECIAL_PIECES, *letters, *(f"##{letter}" for letter in letters), *words]
+    return VisavisProcessor(
+        VisavisImageProcessor(size=28), question_tokenizer(pieces, 64), answer_tokenizer(ANSWER_TEXTS, 300)
+    )
+
+
+def tiny_model(processor: VisavisProcessor, seed: int = 0) -> VisavisForConditionalGeneration:
+    """Gates are opened, so that picture and text both matter."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = VisavisConfig(
+        vision={**sizes, "model_type": "dinov2", "image_size": 28, "patch_size": 7, "mlp_ratio": 2},
+        text={
+            **sizes,
+            "model_type": "bert",
+            "vocab_size": len(processor.tokenizer),
+            "intermediate_size": 32,
+            "max_position_embeddings": 130,
+        },
+        fusion={**sizes, "intermediate_size": 32},
+        decoder={
+            **sizes,
+            "intermediate_size": 32,
+            "vocab_size": len(processor.answer_tokenizer),
+            "max_positions": 24,
+        },
+    )
+    torch.manual_seed(seed)
+    model = VisavisForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.randn_like(parameter) * (0.5 if parameter.dim() > 1 or "gate" in name else 0.1))
+        model.decoder.position_embedding.weight *= 3  # no babbling of one token
+        for token in range(len(processor.answer_tokenizer)):
+            if not processor.decode_answer([token]).isalnum():
+                model.decoder.token_embedding.weight[token] *= 0.1  # bytes that are no letters are rare, as in real answers
+    return model.eval()
+
+
+def drawn_picture(color: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG") -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size, color).save(data, kind)
+    return data.getvalue()
