@@ -1,0 +1,169 @@
+"""The command `visavis`: flags, help texts and exit codes; the work is done elsewhere.
+
+Heavy imports stand inside the commands, so that `visavis --help` is instant. An error that a user can act on is one
+sentence on standard error: exit code 2 when nothing could be started or a flag is wrong, 1 when the work failed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from visavis.bot import cli_training
+from visavis.bot.cli_options import DataDir, Device, Model, RedisUrl, fail, read_settings, run, sentences
+
+app = typer.Typer(
+    name="visavis",
+    help="Show pictures to a chatbot and talk with it about them; on your own machine, without a network.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1. [VISAVIS_HOST]")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one; 8080. [VISAVIS_PORT]")]
+
+
+@app.command()
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    model: Model = None,
+    device: Device = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the model server; 0 lets it decide.")] = None,
+    gateways: Annotated[int | None, typer.Option(help="Gateway processes; 1.")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="Address that people use when a proxy stands in front.")
+    ] = None,
+    allowed_origins: Annotated[
+        str | None, typer.Option(help="Other web pages that may embed the widget: https://a.example,https://b.example")
+    ] = None,
+    allow_public: Annotated[
+        bool | None, typer.Option("--allow-public", help="Let --host be reachable by everybody who can connect.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning (default) or error.")] = None,
+) -> None:
+    """Serve the page, the websocket and the API on one port, until Ctrl-C.
+
+    Every flag can also be given as an environment variable VISAVIS_<FLAG>.
+    """
+    flags = dict(locals())
+    settings = read_settings(**flags)
+    from visavis.bot.chat_models import ModelNotFound
+    from visavis.bot.embedded_store import StoreError
+    from visavis.bot.preparation import ServeError, prepared
+    from visavis.bot.supervisor import Supervisor
+
+    _log_at(settings.log_level)
+    try:
+        with prepared(settings) as listener:
+            supervisor = Supervisor(settings, listener, typer.echo)
+            run(supervisor.run())
+    except (ServeError, StoreError, ModelNotFound) as error:
+        fail(str(error), code=2)
+
+
+@app.command()
+def chat(
+    url: Annotated[
+        str | None, typer.Option(help="Talk with a running server, such as http://127.0.0.1:8080; else in process.")
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """Chat in the terminal. `/image PATH` shows a picture, `/quit` ends."""
+    settings = read_settings(model=model, device=device)
+    from visavis.bot import terminal_chat
+
+    with sentences():
+        run(terminal_chat.chat_with_server(url) if url else terminal_chat.chat_in_process(settings))
+
+
+@app.command()
+def ask(
+    photo: Annotated[Path, typer.Argument(help="A JPEG, PNG, WebP or GIF file.")],
+    questions: Annotated[list[str], typer.Argument(metavar="QUESTION [FOLLOW-UP]...", help="What to ask, in order.")],
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """Ask about a photo, without a server.
+
+    Example: visavis ask cat.jpg "What is the cat doing?" "What color is it?"
+    """
+    settings = read_settings(model=model, device=device)
+    from visavis.bot import terminal_chat
+
+    with sentences():
+        run(terminal_chat.ask(settings, photo, questions))
+
+
+@app.command()
+def caption(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="JPEG, PNG, WebP or GIF files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a photo.")] = False,
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """Describe each photo in one line, without a server.
+
+    A photo that cannot be read gets a line of its own, and the exit code is 1.
+    """
+    settings = read_settings(model=model, device=device)
+    from visavis.bot.captions import captions
+
+    def show(result: dict[str, Any]) -> None:
+        if as_json:
+            typer.echo(json.dumps(result, ensure_ascii=False))
+        else:
+            failed = "error" in result
+            typer.echo(f"{result['image']}: {result['error']['message'] if failed else result['caption']}", err=failed)
+
+    with sentences():
+        if not run(captions(settings, photos, show)):
+            raise typer.Exit(1)
+
+
+app.command("train")(cli_training.train)
+app.command("evaluate")(cli_training.evaluate)
+
+
+@app.command()
+def doctor(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    model: Model = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as one JSON object.")] = False,
+) -> None:
+    """Say what is there and what is missing; exit code 1 when `visavis serve` could not start."""
+    settings = read_settings(host=host, port=port, data_dir=data_dir, redis_url=redis_url, model=model)
+    from dataclasses import asdict
+
+    from visavis.bot.doctor import examine, is_healthy
+
+    findings = run(examine(settings))
+    if as_json:
+        typer.echo(json.dumps({"healthy": is_healthy(findings), "findings": [asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.verdict:<8}{finding.subject:<14}{finding.detail}")
+    if not is_healthy(findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()
+
+
+def _log_at(level: str) -> None:
+    import logging
+
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")

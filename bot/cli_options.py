@@ -1,0 +1,73 @@
+"""What the commands share: common flags, reading the settings, turning errors into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from visavis.bot.settings import Settings
+
+T = TypeVar("T")
+Model = Annotated[
+    str | None, typer.Option(help="`embedded` (default) or the folder of a visavis checkpoint. [VISAVIS_MODEL]")
+]
+Device = Annotated[str | None, typer.Option(help="auto (default), cpu, cuda or mps. [VISAVIS_DEVICE]")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where conversations are kept; ~/.local/share/visavis. [VISAVIS_DATA_DIR]")
+]
+RedisUrl = Annotated[
+    str | None, typer.Option(help="A Redis or Valkey to use instead of the embedded one. [VISAVIS_REDIS_URL]")
+]
+
+
+def read_settings(**flags: object) -> Settings:
+    """The settings of the environment and the given flags; a wrong one ends the command with exit code 2."""
+    from visavis.bot.settings import SettingsError, load_settings
+
+    try:
+        return load_settings(**flags)
+    except SettingsError as error:
+        fail(str(error), code=2)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run`; the import costs half of what `--help` takes."""
+    import asyncio
+
+    return asyncio.run(work)
+
+
+@contextlib.contextmanager
+def sentences() -> Iterator[None]:
+    """Errors that name what the user can do become one sentence and exit code 1 (2 for a model that is not there)."""
+    from visavis.bot.chat_models import ModelNotFound
+    from visavis.bot.client import ServerRefused
+    from visavis.dialogue.errors import DialogueError
+    from visavis.models.errors import ModelError
+
+    try:
+        yield
+    except ModelNotFound as error:
+        fail(str(error), code=2)
+    except (DialogueError, ModelError, ServerRefused, ConnectionError) as error:
+        fail(str(error), code=1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}.", code=1)
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        os._exit(130)  # a thread that still waits for a line of input would stop an orderly exit
+
+
+def fail(sentence: str, *, code: int) -> NoReturn:
+    """End the command with a sentence on standard error."""
+    typer.echo(f"visavis: {sentence}", err=True)
+    raise typer.Exit(code)
