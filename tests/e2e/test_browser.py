@@ -1,0 +1,135 @@
+"""The page in headless Chromium, against a real server and the shipped model."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+from complaints import Complaints
+from PIL import Image, ImageDraw
+from playwright.async_api import Page, expect
+from server_process import Server
+
+pytestmark = pytest.mark.timeout(400)
+ANSWER_TIMEOUT_MS = 120_000
+
+DROP = """([name, type, content]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([content], name, { type }));
+  const chat = document.querySelector("visavis-chat");
+  for (const kind of ["dragenter", "dragover", "drop"]) {
+    chat.dispatchEvent(new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true }));
+  }
+}"""
+
+
+def drawn_picture() -> bytes:
+    """A red ball on green grass under a blue sky."""
+    picture = Image.new("RGB", (480, 360), "skyblue")
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 220, 480, 360), fill="forestgreen")
+    draw.ellipse((170, 120, 310, 260), fill="red")
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+async def pick(page: Page, name: str, content: bytes, mime: str = "image/png") -> None:
+    await page.locator("input[type=file]").first.set_input_files([{"name": name, "mimeType": mime, "buffer": content}])
+
+
+async def ask(page: Page, question: str) -> str:
+    """Type, send with Enter, wait for the whole answer."""
+    count = await page.locator(".answer").count()
+    await page.get_by_label("Message").fill(question)
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".answer")).to_have_count(count + 1)
+    await expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    await expect(page.locator(".failure")).to_have_count(0)
+    return (await page.locator(".answer .said").nth(count).inner_text()).strip()
+
+
+async def said(page: Page) -> list[str]:
+    return [text.strip() for text in await page.locator(".bubble, .said").all_inner_texts()]
+
+
+async def test_a_conversation_survives_a_reload_and_a_restart(
+    server: Server, page: Page, complaints: Complaints
+) -> None:
+    await pick(page, "ball.png", drawn_picture())
+    await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
+    first = await ask(page, "What is in this picture?")
+    second = await ask(page, "What color is it?")
+    assert first and second
+    conversation = ["What is in this picture?", first, "What color is it?", second]
+    assert await said(page) == conversation
+    await expect(page.get_by_role("log")).to_contain_text(second)
+
+    await page.reload()
+    await expect(page.locator(".turn")).to_have_count(4)
+    assert await said(page) == conversation
+    await picture_is_shown(page)
+
+    await asyncio.to_thread(server.restart)
+    await page.reload()
+    await expect(page.locator(".turn")).to_have_count(4)
+    assert await said(page) == conversation
+    await picture_is_shown(page)
+    assert await ask(page, "Where is it?")
+    complaints.forgive("WebSocket")  # the attempts to connect while there was no server
+
+
+async def picture_is_shown(page: Page) -> None:
+    picture = page.locator(".picture img")
+    await expect(picture).to_have_js_property("naturalWidth", 480)
+
+
+async def test_an_open_page_comes_back_by_itself(server: Server, page: Page, complaints: Complaints) -> None:
+    before = await ask(page, "Hello")
+    await asyncio.to_thread(server.restart)
+    after = await ask(page, "Hello again")
+    assert await said(page) == ["Hello", before, "Hello again", after]
+    complaints.forgive("WebSocket")
+
+
+async def test_what_is_not_a_picture_is_refused_in_plain_words(page: Page, complaints: Complaints) -> None:
+    notice = page.get_by_role("alert")
+    await page.evaluate(DROP, ["notes.txt", "text/plain", "milk, eggs"])
+    await expect(notice).to_contain_text("“notes.txt” is not a picture")
+    await page.evaluate(DROP, ["broken.jpg", "image/jpeg", "milk, eggs"])
+    await expect(notice).to_contain_text("Not a kind of picture")
+    await expect(page.locator(".attachment")).to_have_count(0)
+    complaints.forgive("Failed to load resource")  # the browser logs the refusal of broken.jpg
+
+
+async def test_an_example_with_the_keyboard_alone_then_a_new_conversation(page: Page) -> None:
+    await expect(page.get_by_label("Message")).to_be_focused()
+    await page.get_by_role("button", name="The cat").press("Enter")
+    await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
+    await expect(page.get_by_label("Message")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".bubble")).to_have_text("Describe the picture.")
+    await expect(page.get_by_role("log")).to_contain_text("visavis:", timeout=ANSWER_TIMEOUT_MS)
+    await page.get_by_role("button", name="New conversation").press("Enter")
+    await expect(page.get_by_role("heading", name="Show me a picture.")).to_be_visible()
+    await expect(page.locator(".turn")).to_have_count(0)
+
+
+async def test_stop_ends_the_answer_and_keeps_the_place(page: Page) -> None:
+    await page.get_by_label("Message").fill("Tell me about it")
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    await expect(page.locator(".dots")).to_have_count(0)
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+async def test_nothing_sticks_out_sideways(page: Page, width: int) -> None:
+    await page.set_viewport_size({"width": width, "height": 700})
+    await pick(page, "ball.png", drawn_picture())
+    await expect(page.locator(".attachment")).to_be_visible()
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = "element => element.shadowRoot.querySelector('.foot').scrollWidth - element.clientWidth"
+    assert await page.locator("visavis-chat").evaluate(wide) <= 0
