@@ -1,0 +1,55 @@
+"""Multi-head attention and feed-forward parts shared by the fusion encoder and the generation decoder.
+
+They take plain numbers, never a configuration. Masks: True means *may attend*.
+Shape letters: B rows, S queries, M keys, D width, H heads, d = D / H.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visavis.models.kv_cache import KeyValue
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2) whose keys and values can be made ahead of time.
+
+    The probabilities see no dropout: on a CPU it would rule out the fused kernel and cost a quarter of a training step.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} cannot be split over {heads} heads")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def remember(self, states: Tensor) -> KeyValue:
+        """(B, M, D) -> keys and values (B, H, M, d): what can be cached."""
+        key, value = self.key_value(states).chunk(2, dim=-1)
+        return KeyValue(self._split(key), self._split(value))
+
+    def forward(self, states: Tensor, memory: KeyValue, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """(B, S, D) attends to `memory`; `mask` broadcasts to (B, H, S, M)."""
+        query = self._split(self.query(states))
+        mixed = F.scaled_dot_product_attention(query, memory.key, memory.value, mask, is_causal=causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def weights(self, states: Tensor, memory: KeyValue, mask: Tensor | None = None) -> Tensor:
+        """The attention probabilities themselves, (B, H, S, M): slower, for heat maps only."""
+        query = self._split(self.query(states))
+        scores = query @ memory.key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        return (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(-1)
+
+    def _split(self, states: Tensor) -> Tensor:
+        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Sequential):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, width: int, inner: int, dropout: float = 0.0) -> None:
+        super().__init__(nn.Linear(width, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width))

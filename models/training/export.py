@@ -1,0 +1,51 @@
+"""A checkpoint to ship: half-precision safetensors in one shard a part, so that a tower that training did not touch
+keeps its file byte for byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from visavis.models.processor import VisavisProcessor
+from visavis.models.visavis_model import VisavisForConditionalGeneration
+
+INDEX = "model.safetensors.index.json"
+
+
+def export_checkpoint(model: VisavisForConditionalGeneration, processor: VisavisProcessor, folder: Path) -> None:
+    """Write config, tokenizers and `vision`, `text` and `joint` shards in float16; `from_pretrained` reads the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: dict[str, dict[str, Tensor]] = {}
+    for name, value in model.state_dict().items():
+        stored = value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        shards.setdefault(shard_of(name), {})[name] = stored.contiguous()
+    for shard, tensors in shards.items():
+        save_file(tensors, folder / shard, metadata={"format": "pt"})
+    _write_index(shards, folder / INDEX)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def shard_of(name: str) -> str:
+    """Which file holds the parameter `name`."""
+    for part in ("vision", "text"):
+        if name.startswith(f"encoder.{part}."):
+            return f"{part}.safetensors"
+    return "joint.safetensors"
+
+
+def _write_index(shards: dict[str, dict[str, Tensor]], file: Path) -> None:
+    weight_map = {name: shard for shard, tensors in shards.items() for name in tensors}
+    total = sum(value.nbytes for tensors in shards.values() for value in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    file.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """All parameters, trained or not."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,74 @@
+"""A disk cache of the frozen image encoder's features: one small file a photo, so that a stopped run goes on.
+
+Encoding costs far more than reading; the files are float16 `.npy` named by the photo's sha256, in a folder named by the
+encoder's own weights, so that another encoder never reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from visavis.models.processor import VisavisProcessor
+from visavis.models.visavis_model import VisavisForConditionalGeneration
+
+
+class FeatureCache:
+    """Features (P, D_v) of photos by path."""
+
+    def __init__(self, folder: Path, model: VisavisForConditionalGeneration, processor: VisavisProcessor) -> None:
+        self.model, self.processor = model, processor
+        self.folder = folder / fingerprint(model.encoder.vision.state_dict())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._names: dict[Path, Path] = {}
+
+    def fill(self, photos: Sequence[Path]) -> Iterator[int]:
+        """Encode what is missing, one photo at a time; yields after each photo, so that a caller can show progress."""
+        for number, photo in enumerate(photos, 1):
+            if not self._file(photo).exists():
+                self._encode(photo)
+            yield number
+
+    def read(self, photos: Sequence[Path]) -> Tensor:
+        """(N, P, D_v) in float32. Photos that `fill` has not seen are encoded now."""
+        for _ in self.fill(photos):
+            pass
+        return torch.from_numpy(np.stack([np.load(self._file(photo)) for photo in photos])).float()
+
+    @torch.inference_mode()
+    def _encode(self, photo: Path) -> None:
+        with Image.open(photo) as image:
+            features = self.model.encode_image(self.processor.pixel_values(image))[0]
+        part = self._file(photo).with_suffix(".part")
+        with part.open("wb") as file:
+            np.save(file, features.numpy().astype(np.float16))
+        part.rename(self._file(photo))
+
+    def _file(self, photo: Path) -> Path:
+        if photo not in self._names:
+            self._names[photo] = self.folder / f"{hashlib.sha256(photo.read_bytes()).hexdigest()}.npy"
+        return self._names[photo]
+
+
+def pool_patches(features: Tensor) -> Tensor:
+    """Average patches two by two: (N, 1 + G * G, D) with a class token first -> (N, 1 + G * G / 4, D)."""
+    side = int((features.shape[1] - 1) ** 0.5)
+    grid = features[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    pooled = F.avg_pool2d(grid, 2).flatten(2).transpose(1, 2)
+    return torch.cat([features[:, :1], pooled], dim=1)
+
+
+def fingerprint(state: dict[str, Tensor]) -> str:
+    """A short hash of named tensors, in float16 so that storing an encoder in 16 bits does not change its name."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().half().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,58 @@
+"""A new model: pretrained towers, two vocabularies from the training text, fusion encoder and decoder at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModel
+
+from visavis.models.config import DecoderConfig, FusionConfig, VisavisConfig
+from visavis.models.image_processor import VisavisImageProcessor
+from visavis.models.processor import VisavisProcessor
+from visavis.models.training.data import Photo, all_texts
+from visavis.models.training.settings import TrainingSettings
+from visavis.models.training.vocabulary import (
+    answer_tokenizer,
+    embeddings_from_pieces,
+    prune_word_pieces,
+    question_tokenizer,
+)
+from visavis.models.visavis_model import VisavisForConditionalGeneration
+
+
+def new_model(
+    settings: TrainingSettings, photos: Sequence[Photo], fusion: FusionConfig | None = None
+) -> tuple[VisavisForConditionalGeneration, VisavisProcessor]:
+    """Build from `settings.towers` (folders `vision` and `text`, the latter with `vocab.txt`)."""
+    towers = Path(settings.towers)
+    asked, answered = all_texts(photos)
+    kept = prune_word_pieces(towers / "text" / "vocab.txt", asked + answered, settings.question_pieces)
+    pieces = (towers / "text" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    questions = question_tokenizer([pieces[index] for index in kept], max_length=512)
+    answers = answer_tokenizer(answered, settings.answer_pieces)
+    model = VisavisForConditionalGeneration(_config(towers, len(kept), len(answers), fusion))
+    _load_towers(model, towers, kept)
+    words = model.encoder.text.tower.get_input_embeddings().weight.detach()
+    model.decoder.token_embedding.weight.data = embeddings_from_pieces(answers, questions, words)
+    return model, VisavisProcessor(VisavisImageProcessor(), questions, answers)
+
+
+def _config(towers: Path, questions: int, answers: int, fusion: FusionConfig | None) -> VisavisConfig:
+    text = AutoConfig.from_pretrained(towers / "text")
+    text.vocab_size = questions
+    vision = AutoConfig.from_pretrained(towers / "vision")
+    return VisavisConfig(
+        vision=vision, text=text, fusion=fusion or FusionConfig(), decoder=DecoderConfig(vocab_size=answers)
+    )
+
+
+def _load_towers(model: VisavisForConditionalGeneration, towers: Path, kept: Sequence[int]) -> None:
+    vision = AutoModel.from_pretrained(towers / "vision")
+    model.encoder.vision.tower.load_state_dict(vision.state_dict())
+    text = AutoModel.from_pretrained(towers / "text", add_pooling_layer=False)
+    words = text.get_input_embeddings().weight.detach()
+    text.resize_token_embeddings(len(kept))
+    text.get_input_embeddings().weight.data = words[torch.tensor(kept)]
+    model.encoder.text.tower.load_state_dict(text.state_dict())

@@ -1,0 +1,65 @@
+"""What a training run is told: one frozen dataclass, read from a JSON file and overridden by flags."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """A run's folders and numbers. Paths are strings so that the file is plain JSON.
+
+    `epochs` sets the length; with `budget_minutes` the learning-rate schedule follows the clock instead and the run ends
+    in time on any machine. Until the share `pool_until` of the run is done, patches are averaged two by two: a quarter of the
+    keys, the same features, for the part of training that learns to speak. `text_lr_scale` 0 keeps the text encoder frozen, its states cached in memory.
+    """
+
+    data: tuple[str, ...] = ()
+    towers: str = ""
+    start_from: str = ""
+    output: str = "run"
+    feature_cache: str = ""
+    epochs: float = 8.0
+    budget_minutes: float | None = None
+    batch_photos: int = 16
+    groups: int = 2
+    pool_until: float = 0.6
+    learning_rate: float = 8e-4
+    text_lr_scale: float = 0.0
+    gate_lr_scale: float = 5.0
+    warmup_steps: int = 200
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.998
+    short_share: float = 0.3
+    max_answer_tokens: int = 32
+    question_pieces: int = 10_000
+    answer_pieces: int = 4_000
+    checkpoint_minutes: float = 5.0
+    precision: str = "auto"
+    threads: int = 0
+    seed: int = 1
+
+    @classmethod
+    def load(cls, file: Path | None = None, **overrides: Any) -> TrainingSettings:
+        """Read `file`, then apply the overrides that are not None.
+
+        Raises:
+            ValueError: a name that is no setting.
+        """
+        values = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown training setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        if "data" in values:
+            values["data"] = tuple(str(folder) for folder in values["data"])
+        return cls(**values)
+
+    def save(self, file: Path) -> None:
+        """Write the settings beside the run's checkpoints."""
+        file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")

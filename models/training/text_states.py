@@ -1,0 +1,51 @@
+"""States of the text encoder for packed texts: computed with gradients, or remembered when it is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from visavis.models.processor import VisavisProcessor
+from visavis.models.training.batches import Text
+from visavis.models.visavis_model import VisavisForConditionalGeneration
+
+
+class TextStates:
+    """Texts (question, history) to states.
+
+    A frozen encoder gives every text the same states in every epoch; they are kept in memory in float16, about 20 KiB a
+    dialogue turn.
+    """
+
+    def __init__(self, model: VisavisForConditionalGeneration, processor: VisavisProcessor, frozen: bool) -> None:
+        self.model, self.processor, self.frozen = model, processor, frozen
+        self._known: dict[Text, Tensor] = {}
+
+    def pack(self, rows: Sequence[Sequence[Text]]) -> tuple[Tensor, Tensor]:
+        """Each row's texts one after another: states (N, T, D_t) and segments (N, T), counted from 1, 0 is padding."""
+        found = self._find(list(dict.fromkeys(text for row in rows for text in row)))
+        states = pad_sequence([torch.cat([found[text] for text in row]) for row in rows], batch_first=True)
+        segments = [
+            torch.repeat_interleave(
+                torch.arange(1, len(row) + 1), torch.tensor([len(found[text]) for text in row])
+            )
+            for row in rows
+        ]
+        return states.float(), pad_sequence(segments, batch_first=True)
+
+    def _find(self, texts: list[Text]) -> dict[Text, Tensor]:
+        if not self.frozen:
+            return self._encode(texts)
+        if missing := [text for text in texts if text not in self._known]:
+            with torch.no_grad():
+                self._known.update({text: states.half() for text, states in self._encode(missing).items()})
+        return self._known
+
+    def _encode(self, texts: list[Text]) -> dict[Text, Tensor]:
+        inputs = self.processor.encode_questions(texts)
+        mask = inputs["attention_mask"]
+        states = self.model.encoder.read(inputs["input_ids"], mask, inputs["token_type_ids"])
+        return {text: row[real] for text, row, real in zip(texts, states, mask.bool(), strict=True)}
