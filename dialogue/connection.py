@@ -6,13 +6,14 @@ and holds at most one frame, so a slow client costs no memory; one that takes no
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 from enum import IntEnum
 from typing import Protocol
 
 from visavis.dialogue import wire
 from visavis.dialogue.errors import BadRequest, DialogueError, InternalError, ReplayExpired, StoreUnavailable
+from visavis.dialogue.events import Event
 from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.turn_log import TurnLog
@@ -52,7 +53,7 @@ class _Closing(Exception):
 
 
 async def serve_connection(socket: Socket, manager: DialogueManager) -> None:
-    """Talk to one client until it leaves or is cut off. Turns that run go on without it. Raises nothing but cancellation."""
+    """Talk to one client until it leaves or is cut off. Its turns go on without it. Raises nothing but cancellation."""
     try:
         async with asyncio.TaskGroup() as group:
             await _Connection(socket, manager, group).talk()
@@ -130,7 +131,8 @@ class _Connection:
             case wire.Hello():
                 await self._hello(command)
             case wire.New():
-                await self._enter(await self._manager.new_session() if self._known_session() else "")
+                self._known_session()
+                await self._enter(await self._manager.new_session())
             case wire.ImageCommand():
                 self._announce(command)
             case wire.TurnCommand():
@@ -214,26 +216,29 @@ class _Connection:
             del self._watchers[turn]
 
     async def _watch_turn(self, log: TurnLog, resume: wire.Resume | None) -> None:
-        place = (resume.attempt, resume.seq) if resume is not None else (0, 0)
-        warned = False
+        place = (0, 0) if resume is None else (resume.attempt, resume.seq)
+        checks_gap, is_told = resume is not None, False
         while True:
             try:
-                return await self._follow(log, place, checks_gap=resume is not None)
+                async with aclosing(self._manager.follow(log, *place)) as events:
+                    async for event in events:
+                        if checks_gap:
+                            await self._tell_gap(event, place)
+                        checks_gap, place = False, (event.attempt, event.seq)
+                        await self._send(wire.event_frame(event))
+                return
             except StoreUnavailable as error:
-                if not warned:
+                if not is_told:
                     await self._send_error(error, log.turn)
-                warned = True
+                is_told = True
                 await asyncio.sleep(_STORE_PAUSE_S)
             except DialogueError as error:
                 return await self._send_error(error, log.turn)
 
-    async def _follow(self, log: TurnLog, place: tuple[int, int], checks_gap: bool) -> None:
-        async for event in self._manager.follow(log, *place):
-            expected = place[1] + 1 if event.attempt == place[0] else 1
-            if checks_gap and event.seq != expected:
-                await self._send_error(ReplayExpired("Some events of this turn are gone; its end follows."), log.turn)
-            checks_gap = False
-            await self._send(wire.event_frame(event))
+    async def _tell_gap(self, event: Event, place: tuple[int, int]) -> None:
+        expected = place[1] + 1 if event.attempt == place[0] else 1
+        if event.seq != expected:
+            await self._send_error(ReplayExpired("Some events of this turn are gone; its end follows."), event.turn)
 
     async def _send_error(self, error: DialogueError, turn: str) -> None:
         error.id = turn

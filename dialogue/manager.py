@@ -1,13 +1,14 @@
 """DialogueManager: the main path. One turn at a time in a session, in order, over all processes that share the store.
 
-A turn is run by a task of the manager; those who listen come and go without touching it. Knows no sockets and no frames.
+A turn is run by a task of the manager; listeners come and go without touching it. Knows no sockets and no frames.
 """
 
 import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from weakref import WeakValueDictionary
@@ -156,7 +157,7 @@ class DialogueManager:
             await self._pull(log)
         return log
 
-    async def follow(self, log: TurnLog, attempt: int = 0, seq: int = 0) -> AsyncIterator[Event]:
+    async def follow(self, log: TurnLog, attempt: int = 0, seq: int = 0) -> AsyncGenerator[Event, None]:
         """The events after (attempt, seq), as they come, up to the final one. Leaving early does not touch the turn.
 
         A later attempt begins with its seq 1; then the events of the earlier one are void.
@@ -179,10 +180,11 @@ class DialogueManager:
             if not log.is_local and not log.is_finished:
                 await self._pull(log)
 
-    async def run_turn(self, session_id: str, command: TurnCommand) -> AsyncIterator[Event]:
+    async def run_turn(self, session_id: str, command: TurnCommand) -> AsyncGenerator[Event, None]:
         """`submit` and `follow` in one, for callers that need no place to resume from."""
-        async for event in self.follow(await self.submit(session_id, command)):
-            yield event
+        async with aclosing(self.follow(await self.submit(session_id, command))) as events:
+            async for event in events:
+                yield event
 
     async def cancel(self, session_id: str, turn_id: str) -> None:
         """Stop a turn, wherever it runs or waits. One that has ended stays as it is; raises `UnknownTurn`."""

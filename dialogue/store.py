@@ -6,6 +6,7 @@ The keys of a session share one slot by the hash tag: `visavis:{<session>}:` `me
 Values are JSON. Knows no sockets and no model; nobody else imports redis.
 """
 
+import asyncio
 import json
 import secrets
 import time
@@ -52,10 +53,18 @@ def connect(url: str) -> Redis:
 
 @contextmanager
 def _store_errors() -> Iterator[None]:
+    cancelled = _cancel_requests()
     try:
         yield
     except (RedisError, OSError) as error:
         raise StoreUnavailable("The conversation store does not answer; please try again in a moment.") from error
+    if _cancel_requests() > cancelled:  # redis-py waits by `wait_for`, which in Python 3.11 may swallow a cancellation
+        raise asyncio.CancelledError
+
+
+def _cancel_requests() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 @dataclass(frozen=True, slots=True)
