@@ -28,7 +28,6 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 LARGEST_FRAME = 16 * 2**20
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
-RESUME_REFUSALS = (ErrorCode.REPLAY_EXPIRED, ErrorCode.UNKNOWN_TURN)
 Frame = dict[str, Any]
 
 
@@ -114,9 +113,11 @@ class ChatClient:
                 is_sent = seen != Seen()
                 continue
             except ServerRefused as refusal:
-                if was_sent_again or seen == Seen() or refusal.code not in RESUME_REFUSALS:
+                if refusal.code == ErrorCode.REPLAY_EXPIRED:
+                    continue  # the end of the turn follows
+                if refusal.code != ErrorCode.UNKNOWN_TURN or was_sent_again:
                     raise
-                is_sent, was_sent_again = False, True  # the id is known there: what is left of the answer comes back
+                is_sent, was_sent_again = False, True
                 continue
             if event is None or (event.attempt, event.seq) <= (seen.attempt, seen.seq):
                 continue

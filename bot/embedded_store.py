@@ -126,6 +126,8 @@ class EmbeddedStore:
         pid = self._pid()
         if pid is not None:
             await _end(pid)
+        if self._process is not None:
+            self._process.wait()
         self._process = None
 
     def _spawn(self) -> None:
@@ -183,7 +185,7 @@ class EmbeddedStore:
 
 def _is_running_store(pid: int) -> bool:
     """Guards against a process id that was used again since the pid file was written, and against zombies."""
-    asked = ["ps", "-o", "stat=,command=", "-p", str(pid)]
+    asked = ["ps", "-ww", "-o", "stat=", "-o", "comm=", "-p", str(pid)]
     said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return "-server" in said and not said.startswith("Z")
 

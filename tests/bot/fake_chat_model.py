@@ -1,0 +1,40 @@
+"""A chat model that answers from a list, word by word, as slowly as a test wants it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import Field
+
+
+class FakeChatModel(BaseChatModel):
+    answer: str = "a red square on white"
+    pause_s: float = 0.0
+    asked: list[list[BaseMessage]] = Field(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "fake"
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        raise NotImplementedError("this model only streams")
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        self.asked.append(messages)
+        for word in self.answer.split():
+            await asyncio.sleep(self.pause_s)
+            yield ChatGenerationChunk(message=AIMessageChunk(word + " "))
+        metadata = {"model_name": "fake", "finish_reason": "stop", "confidence": 0.5, "image": None, "image_tokens": 0}
+        usage = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
+        last = AIMessageChunk("", response_metadata=metadata, usage_metadata=usage, chunk_position="last")
+        yield ChatGenerationChunk(message=last)
