@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import signal
 
 import pytest
 from complaints import Complaints
@@ -85,12 +86,45 @@ async def picture_is_shown(page: Page) -> None:
     await expect(picture).to_have_js_property("naturalWidth", 480)
 
 
-async def test_an_open_page_comes_back_by_itself(server: Server, page: Page, complaints: Complaints) -> None:
+async def test_an_open_page_outlives_a_killed_server(server: Server, page: Page, complaints: Complaints) -> None:
     before = await ask(page, "Hello")
-    await asyncio.to_thread(server.restart)
+    await asyncio.to_thread(server.restart, signal.SIGKILL)
     after = await ask(page, "Hello again")
     assert await said(page) == ["Hello", before, "Hello again", after]
     complaints.forgive("WebSocket")
+
+
+async def test_a_reload_in_mid_answer_loses_and_doubles_nothing(page: Page) -> None:
+    await page.get_by_role("textbox").fill("Hello")
+    await page.keyboard.press("Enter")
+    await page.reload()
+    await expect(page.locator(".said")).to_have_count(1)
+    await expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    shown = await said(page)
+    assert shown[0] == "Hello" and shown[1]
+    await page.reload()
+    await expect(page.locator(".turn")).to_have_count(2)
+    assert await said(page) == shown
+
+
+@pytest.mark.parametrize("part", ["gateway", "model server", "store"])
+async def test_a_killed_process_costs_no_answer(server: Server, page: Page, complaints: Complaints, part: str) -> None:
+    await pick(page, "ball.png", drawn_picture())
+    await page.get_by_role("textbox").fill("What is this?")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".answer")).to_be_visible()
+    await asyncio.to_thread(server.kill, part)
+    await expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    await asyncio.to_thread(server.wait_until_ready)
+    retry = page.get_by_role("button", name="Try again")
+    if await retry.is_visible():  # a model server that dies in mid-answer fails the turn aloud
+        await retry.click()
+        await expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    await expect(page.locator(".failure")).to_have_count(0)
+    shown = await said(page)
+    assert len(shown) == 2 and shown[1]
+    complaints.forgive("WebSocket")
+    complaints.forgive("Failed to load resource")
 
 
 async def test_what_is_not_a_picture_is_refused_in_plain_words(page: Page, complaints: Complaints) -> None:
