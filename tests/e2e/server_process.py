@@ -85,8 +85,8 @@ class Server:
     def pid_of(self, name: str) -> int | None:
         """The process id of a part ("gateway", "model server", "store") of this server."""
         assert self.process is not None
-        said = subprocess.run(["ps", "-axwwo", "pid=,ppid=,command="], capture_output=True, text=True, check=True).stdout
-        for line in said.splitlines():
+        listing = ["ps", "-axwwo", "pid=,ppid=,command="]
+        for line in subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines():
             pid, parent, command = line.split(maxsplit=2)
             if int(parent) == self.process.pid and PROCESSES[name] in command:
                 return int(pid)
