@@ -18,7 +18,7 @@ from PIL import Image
 
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import Completion, GenerationRequest
-from visavis.models.loading import load_model
+from visavis.models.loading import load_model, shard_names
 from visavis.models.training.caption_metrics import check_installed, score_captions
 from visavis.models.training.evaluation_items import (
     Blank,
@@ -184,7 +184,7 @@ def summarise(answers: Sequence[Answer], options: EvaluationOptions) -> Figures:
 
 def describe_model(model_dir: Path) -> Figures:
     """The checkpoint's name, the bytes of its weights and their sha256 (of all shards in order of name)."""
-    shards = sorted(model_dir.glob("*.safetensors"))
+    shards = [model_dir / name for name in shard_names(model_dir)]
     digest = hashlib.sha256()
     for shard in shards:
         with shard.open("rb") as stream:

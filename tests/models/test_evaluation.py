@@ -1,5 +1,6 @@
 """What an evaluation asks, of which picture, and what it makes of the answers; the engine is a scripted stand-in."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from PIL import Image
 
 from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest
+from visavis.models.processor import VisavisProcessor
 from visavis.models.training.evaluation import (
     Answer,
     EvaluationOptions,
@@ -30,7 +32,8 @@ from visavis.models.training.evaluation_items import (
     read_items,
     swap_pictures,
 )
-from visavis.models.training.evaluation_report import table_of, write_predictions
+from visavis.models.training.evaluation_report import evaluate_command, table_of, write_predictions
+from visavis.models.visavis_model import VisavisForConditionalGeneration
 
 COLORS = {"a.png": "red", "b.png": "green", "c.png": "blue"}
 
@@ -242,9 +245,11 @@ async def test_predictions_can_be_scored_again(options: EvaluationOptions, folde
 
 
 def test_a_model_is_described_by_all_its_shards(tmp_path: Path) -> None:
-    (tmp_path / "model-2.safetensors").write_bytes(b"world")
-    (tmp_path / "model-1.safetensors").write_bytes(b"hello ")
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "b.safetensors").write_bytes(b"world")
+    (tmp_path / "a.safetensors").write_bytes(b"hello ")
+    (tmp_path / "old.safetensors").write_bytes(b"not named by the index")
+    index = {"weight_map": {"second": "b.safetensors", "first": "a.safetensors", "third": "b.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert describe_model(tmp_path) == {
         "name": tmp_path.name,
         "bytes": 11,
@@ -259,3 +264,33 @@ def test_the_table_leaves_out_what_was_not_measured() -> None:
         ["accuracy", "prior", "n"],
         ["0.2500", "-", "4"],
     ]
+
+
+def test_the_command_evaluates_a_checkpoint_through_the_engine(
+    options: EvaluationOptions,
+    tmp_path: Path,
+    tiny_model: VisavisForConditionalGeneration,
+    tiny_processor: VisavisProcessor,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny_model.save_pretrained(tmp_path / "tiny")
+    tiny_processor.save_pretrained(tmp_path / "tiny")
+    capsys.readouterr()
+    asked = dataclasses.replace(options, predictions=tmp_path / "said.jsonl", limit=2)
+    evaluate_command(tmp_path / "tiny", asked, as_json=True, device="cpu")
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    figures = json.loads(said)
+    assert set(figures) == {*Section, "nonphotos", "retrieval", "calibration", "ocr", "speed", "model"}
+    assert figures["model"]["name"] == "tiny"
+    assert figures["speed"]["followup_encoder_forwards"] == 0
+    assert [figures[section]["n"] for section in Section] == [2, 2, 2, 1]
+    assert figures["questions"]["prior"] is not None
+    assert len((tmp_path / "said.jsonl").read_text().splitlines()) == 2 + 2 + 2 + 1 + (2 + 2)
+
+
+def test_predictions_that_cannot_be_written_are_refused_before_the_run(
+    options: EvaluationOptions, folder: Path
+) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        evaluate_command(folder, dataclasses.replace(options, predictions=folder / "nowhere" / "said.jsonl"))
