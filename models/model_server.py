@@ -194,15 +194,14 @@ async def _server_error(request: Request, error: Exception) -> Response:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Load the weights, open the socket, serve until SIGTERM or SIGINT. 0 after a clean stop, 1 with one sentence."""
+    """Take the address, load the weights, serve until SIGTERM or SIGINT. 0 after a clean stop, 1 with one sentence."""
     options = _parse(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would starve the gateway
     try:
-        engine = _load_engine(options)
-        with engine, _listen(options) as listener:
+        with _bind(options) as listener, _load_engine(options) as engine:
             _serve(create_app(engine), listener, options)
-    except (ModelError, OSError) as error:
+    except ModelError as error:
         print(f"visavis model server: {error}", file=sys.stderr)
         return 1
     return 0
@@ -228,10 +227,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _load_engine(options: argparse.Namespace) -> InferenceEngine:
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from visavis.models.engine import InferenceEngine
     from visavis.models.loading import load_model
 
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(max(1, options.threads))
     model, processor = load_model(options.model, options.device)
     return InferenceEngine(
@@ -245,23 +246,25 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine:
 
 
 @contextlib.contextmanager
-def _listen(options: argparse.Namespace) -> Iterator[socket.socket]:
-    """A bound socket. A unix socket is ours alone (mode 0600), replaces a dead server's, and goes at the end."""
-    if options.uds is None:
-        with socket.create_server((options.host, options.port), reuse_port=False) as listener:
-            yield listener
-        return
-    options.uds.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        mask = os.umask(0o177)
+def _bind(options: argparse.Namespace) -> Iterator[socket.socket]:
+    """A socket that does not listen yet. A unix one is ours alone, replaces a dead server's, and goes at the end."""
+    place = options.uds or f"{options.host}:{options.port}"
+    with (
+        socket.socket(socket.AF_UNIX if options.uds else socket.AF_INET) as listener,
+        contextlib.ExitStack() as clean_up,
+    ):
         try:
-            listener.bind(str(options.uds))
-        finally:
-            os.umask(mask)
-        try:
-            yield listener
-        finally:
-            options.uds.unlink(missing_ok=True)
+            if options.uds:
+                options.uds.unlink(missing_ok=True)
+                listener.bind(str(options.uds))
+                clean_up.callback(options.uds.unlink, missing_ok=True)
+                options.uds.chmod(0o600)  # nobody can connect before: it does not listen
+            else:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((options.host, options.port))
+        except OSError as error:
+            raise ModelError(f"cannot listen on {place}: {error.strerror}") from error
+        yield listener
 
 
 def _serve(app: Starlette, listener: socket.socket, options: argparse.Namespace) -> None:

@@ -1,11 +1,16 @@
-"""Shared by the tests of the models package: one tiny model and engines over it."""
+"""Shared by the tests of the models package: one tiny model, engines over it, a model server on a socket."""
 
-from collections.abc import Iterator
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import tiny_checkpoint
+import uvicorn
 
 from visavis.models.engine import InferenceEngine
+from visavis.models.model_server import create_app
 from visavis.models.processor import VisavisProcessor
 from visavis.models.visavis_model import VisavisForConditionalGeneration
 
@@ -24,3 +29,16 @@ def tiny_model(tiny_processor: VisavisProcessor) -> VisavisForConditionalGenerat
 def engine(tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor) -> Iterator[InferenceEngine]:
     with InferenceEngine(tiny_model, tiny_processor, max_queue=4, max_new_tokens=12) as engine:
         yield engine
+
+
+@pytest.fixture
+async def served(engine: InferenceEngine, tmp_path: Path) -> AsyncIterator[str]:
+    """The model server over the engine, on a unix socket in this event loop; its `base_url`."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "model.sock"))
+        server = uvicorn.Server(uvicorn.Config(create_app(engine), log_config=None, lifespan="off"))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await tiny_checkpoint.until(lambda: server.started)
+        yield f"unix://{tmp_path}/model.sock"
+        server.should_exit = True
+        await serving

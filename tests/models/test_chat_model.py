@@ -4,11 +4,13 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
-from tiny_checkpoint import drawn_picture
+from tiny_checkpoint import drawn_picture, until
 
 from visavis.models.chat_model import VisavisChatModel
 from visavis.models.engine import InferenceEngine
@@ -110,10 +112,7 @@ async def test_leaving_the_stream_frees_the_row(chat: VisavisChatModel, engine: 
     stream = chat.astream(showing(RED), temperature=3.0, seed=2)
     await anext(stream)
     await stream.aclose()  # type: ignore[attr-defined]
-    async with asyncio.timeout(10):
-        while engine.running or engine.counters.rows_freed == 0:
-            await asyncio.sleep(0.01)
-    assert engine.counters.rows_freed == 1
+    await until(lambda: not engine.running and engine.counters.rows_freed == 1)
 
 
 async def test_region_and_stop_reach_the_engine(chat: VisavisChatModel) -> None:
@@ -157,3 +156,8 @@ async def test_unreachable_server_is_a_model_error(tmp_path: object) -> None:
 def test_needs_one_place_to_run() -> None:
     with pytest.raises(ValueError, match="engine or a base_url"):
         VisavisChatModel()
+
+
+def test_a_gateway_does_not_import_torch() -> None:
+    code = "import sys, visavis.models.chat_model; print({'torch', 'transformers'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"set()\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tiny_checkpoint import drawn_picture
+from tiny_checkpoint import drawn_picture, until
 
 from visavis.models.engine import InferenceEngine
 from visavis.models.visavis_model import VisavisForConditionalGeneration
@@ -180,8 +180,7 @@ async def test_closing_the_connection_frees_the_row(
     asked = asyncio.create_task(client.post("/v1/chat/completions", json=asking(IMAGE, text(), stream=stream)))
     await slow.wait()
     asked.cancel()
-    while engine.running:
-        await asyncio.sleep(0.01)
+    await until(lambda: not engine.running)
     assert engine.counters.cancelled == engine.counters.rows_freed == 1
     assert engine.counters.decode_steps <= 4
 

@@ -1,6 +1,8 @@
 """A whole model with random weights, small enough for a unit test, and pictures to show it."""
 
+import asyncio
 import io
+from collections.abc import Callable
 
 import torch
 from PIL import Image
@@ -11,7 +13,12 @@ from visavis.models.processor import VisavisProcessor
 from visavis.models.training.vocabulary import SPECIAL_PIECES, answer_tokenizer, question_tokenizer
 from visavis.models.visavis_model import VisavisForConditionalGeneration
 
-ANSWER_TEXTS = ["a red dog runs over the wet grass .", "two people sit on a bench", "yes , it is .", "naïve café 猫"] * 3
+ANSWER_TEXTS = [
+    "a red dog runs over the wet grass .",
+    "two people sit on a bench",
+    "yes , it is .",
+    "naïve café 猫",
+] * 3
 
 
 def tiny_processor() -> VisavisProcessor:
@@ -47,15 +54,27 @@ def tiny_model(processor: VisavisProcessor, seed: int = 0) -> VisavisForConditio
     model = VisavisForConditionalGeneration(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(torch.randn_like(parameter) * (0.5 if parameter.dim() > 1 or "gate" in name else 0.1))
+            if parameter.dim() > 1 or "gate" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.5)
         model.decoder.position_embedding.weight *= 3  # no babbling of one token
         for token in range(len(processor.answer_tokenizer)):
             if not processor.decode_answer([token]).isalnum():
-                model.decoder.token_embedding.weight[token] *= 0.1  # bytes that are no letters are rare, as in real answers
+                model.decoder.token_embedding.weight[token] *= (
+                    0.1  # bytes that are no letters are rare, as in real answers
+                )
     return model.eval()
 
 
 def drawn_picture(color: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG") -> bytes:
     data = io.BytesIO()
-    Image.new("RGB", size, color).save(data, kind)
+    picture = Image.new("RGB", size, color)
+    picture.paste("white", (0, 0, size[0] // 2, size[1] // 3))
+    picture.save(data, kind)
     return data.getvalue()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
