@@ -144,7 +144,7 @@ def parse_event(frame: str) -> Event:
     """
     try:
         return event_from_dict(json.loads(frame))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"expected an event of a turn, got {frame[:80]!r}") from error
 
 

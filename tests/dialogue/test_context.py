@@ -1,0 +1,83 @@
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage
+from visavis.dialogue.context import DESCRIBE, Budget, build_messages
+from visavis.dialogue.events import TurnCancelled, TurnCompleted, TurnFailed
+from visavis.dialogue.turns import Region, Role, Session, Turn, answer_turn
+
+
+def exchange(number: int, answer: str = "yes", images: tuple[str, ...] = ()) -> tuple[Turn, Turn]:
+    place = {"session": "s", "turn": str(number), "attempt": 1, "seq": 3}
+    final = TurnCompleted(**place, text=answer, html="")
+    return Turn(str(number), Role.USER, f"question {number}", images), answer_turn(final, 0)
+
+
+def session(*exchanges: tuple[Turn, Turn], newest: tuple[str, ...] = ()) -> Session:
+    return Session("s", tuple(turn for pair in exchanges for turn in pair), (), newest)
+
+
+ASK = Turn("now", Role.USER, "What now?")
+
+
+def image(name: str) -> dict[str, str]:
+    return {"type": "image", "file_id": name}
+
+
+def test_text_only() -> None:
+    context = build_messages(session(exchange(1)), ASK, Budget())
+    assert context.messages == [
+        HumanMessage(content="question 1"),
+        AIMessage(content="yes"),
+        HumanMessage(content="What now?"),
+    ]
+    assert context.images == () and context.left_out == ()
+
+
+def test_own_pictures_come_before_the_text_and_an_empty_text_asks_for_a_description() -> None:
+    context = build_messages(session(newest=("old",)), Turn("now", Role.USER, "", ("a", "b")), Budget())
+    assert context.messages[0].content == [image("a"), image("b"), {"type": "text", "text": DESCRIBE}]
+    assert context.images == ("a", "b")
+
+
+def test_without_pictures_of_its_own_a_turn_is_about_the_newest_even_when_its_turn_is_out_of_the_window() -> None:
+    context = build_messages(session(exchange(1, images=("a",)), newest=("a",)), ASK, Budget(exchanges=0))
+    assert context.images == ("a",) and context.messages[-1].content[0] == image("a")
+    assert context.left_out == ("1",)
+
+
+def test_each_picture_is_shown_once_and_earlier_ones_within_the_budget() -> None:
+    talk = session(*(exchange(i, images=(name,)) for i, name in enumerate("abca")), newest=("a",))
+    shown = [
+        [block["file_id"] for block in message.content if block["type"] == "image"] if message.content[0] != "q" else []
+        for message in build_messages(talk, ASK, Budget(images=1)).messages
+        if isinstance(message, HumanMessage)
+    ]
+    assert shown == [[], [], ["c"], [], ["a"]]
+
+
+def test_failed_and_empty_answers_are_left_away_and_stopped_ones_kept() -> None:
+    place = {"turn": "2", "session": "s", "attempt": 1, "seq": 3}
+    failed = (Turn("2", Role.USER, "q"), answer_turn(TurnFailed(**place, code="busy", message="x"), 0))
+    silent = (Turn("2", Role.USER, "q"), answer_turn(TurnCancelled(**place, text=""), 0))
+    stopped = (Turn("2", Role.USER, "q"), answer_turn(TurnCancelled(**place, text="A re"), 0))
+    for pair, count in ((failed, 1), (silent, 1), (stopped, 3)):
+        assert len(build_messages(session(pair), ASK, Budget()).messages) == count
+
+
+def test_a_region_goes_with_its_picture() -> None:
+    turn = Turn("now", Role.USER, "And this?", ("a", "b"), region=Region("b", 0, 0, 0.5, 1))
+    content = build_messages(session(), turn, Budget()).messages[0].content
+    assert content[0] == image("a")
+    assert content[1] == {**image("b"), "extras": {"region": {"x": 0, "y": 0, "w": 0.5, "h": 1}}}
+
+
+@given(st.lists(st.text(max_size=30), max_size=12), st.integers(0, 6), st.integers(0, 200))
+def test_the_budget_holds_and_the_kept_part_is_the_latest(answers: list[str], exchanges: int, characters: int) -> None:
+    talk = session(*(exchange(i, answer) for i, answer in enumerate(answers)))
+    context = build_messages(talk, ASK, Budget(exchanges, characters))
+    kept = [str(message.content) for message in context.messages[:-1]]
+    assert len(kept) <= 2 * exchanges and sum(map(len, kept)) <= characters
+    spoken = [i for i, answer in enumerate(answers) if answer]
+    left = len(context.left_out)
+    assert context.left_out == tuple(str(i) for i in spoken[:left])
+    assert kept[::2] == [f"question {i}" for i in spoken[left:]]
