@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_checkpoint import drawn_picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_checkpoint import drawn_picture, until
 
 from visavis.models.engine import InferenceEngine, patch_mask
 from visavis.models.errors import BadImage, Busy, ModelError, UnknownImage, UnsupportedImage
@@ -297,3 +299,36 @@ async def test_close_fails_who_waits(
         await waiting
     with pytest.raises(ModelError, match="shutting down"):
         await engine.generate(request)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["red", "blue"]), st.integers(0, 3), st.integers(0, 9)), max_size=12))
+async def test_answers_are_the_same_in_any_company(
+    tiny_model: VisavisForConditionalGeneration,
+    tiny_processor: VisavisProcessor,
+    schedule: list[tuple[str, int, int]],
+) -> None:
+    """Each visitor asks about a picture, after a pause, and may leave (0) after so many pieces."""
+
+    async def visit(engine: InferenceEngine, color: str, pause: int, patience: int) -> tuple[str, int, str | None]:
+        sampling = SamplingParameters(temperature=1.0, seed=pause, max_new_tokens=8)
+        request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture(color)), sampling=sampling)
+        await asyncio.sleep(pause / 1000)
+        async with contextlib.aclosing(engine.stream(request)) as chunks:
+            async for chunk in chunks:
+                patience -= 1
+                if chunk.completion is not None:
+                    return color, pause, chunk.completion.text
+                if patience < 0:
+                    break
+        return color, pause, None
+
+    with InferenceEngine(tiny_model, tiny_processor) as engine:
+        together = await asyncio.gather(*(visit(engine, *visitor) for visitor in schedule))
+        await until(lambda: not engine.running)
+        counters = replace(engine.counters)
+        for color, pause, text in together:
+            assert text is None or (color, pause, text) == await visit(engine, color, pause, 99)
+    assert counters.encoder_forwards == len({color for color, _, _ in schedule})
+    assert counters.rows_freed == counters.fusion_forwards == len(schedule)
+    assert counters.completed + counters.cancelled == len(schedule)
