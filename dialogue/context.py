@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
 from visavis.dialogue.turns import Region, Role, Session, Turn
 
 DESCRIBE = "Describe the picture."  # what a picture without words asks

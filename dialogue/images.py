@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from PIL import Image, features
+
 from visavis.dialogue.errors import BadImage, DialogueError, ImageTooLarge, UnsupportedImage
 from visavis.dialogue.limits import ImageLimits
 from visavis.dialogue.turns import ImageRef

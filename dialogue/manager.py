@@ -14,6 +14,7 @@ from types import TracebackType
 from weakref import WeakValueDictionary
 
 from langchain_core.language_models import BaseChatModel
+
 from visavis.dialogue.context import Budget
 from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownTurn
 from visavis.dialogue.events import Event, TurnCancelled
@@ -165,6 +166,7 @@ class DialogueManager:
         Raises:
             UnknownTurn: the session was forgotten meanwhile. StoreUnavailable: follow again from the last place.
         """
+        is_pulled = log.attempt > 0
         while True:
             for event in log.after(attempt, seq):
                 attempt, seq = event.attempt, event.seq
@@ -175,10 +177,11 @@ class DialogueManager:
                 return
             if log.after(attempt, seq):
                 continue
-            if log.attempt:
+            if is_pulled:
                 await log.wait(None if log.is_local else self._policy.poll_s)
             if not log.is_local and not log.is_finished:
                 await self._pull(log)
+            is_pulled = True
 
     async def run_turn(self, session_id: str, command: TurnCommand) -> AsyncGenerator[Event, None]:
         """`submit` and `follow` in one, for callers that need no place to resume from."""

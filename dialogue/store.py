@@ -19,6 +19,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
+
 from visavis.dialogue import store_records as records
 from visavis.dialogue import store_scripts as scripts
 from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession
@@ -28,7 +29,7 @@ from visavis.dialogue.turns import ImageRef, Session, Turn, answer_turn
 
 SCHEMA = 1
 MONTH_S = 30 * 24 * 3600
-NEW_SESSION_TTL_S = 3600  # a page that was opened and left behind shall not stay for a month
+NEW_SESSION_TTL_S = 24 * 3600  # a page that was opened and left behind shall not stay for a month
 SHOWN_TURNS = 50
 _ACTIVE = "visavis:active"
 _ACTIVE_S = 60
@@ -69,7 +70,7 @@ def _cancel_requests() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run a session's next turn; `fence` makes the writes of an earlier holder void."""
+    """The right to run a session's next turn, known by its `nonce`; `fence` orders its replay after earlier ones."""
 
     session: str
     nonce: str
@@ -203,16 +204,16 @@ class SessionStore:
 
         `events` are the last ones for the replay, `final` among them.
         """
-        return await self._finish(claim.session, str(claim.fence), claim.turn, events, final)
+        return await self._finish(claim.session, claim.turn, final, events, claim)
 
     async def finish_waiting(self, session: str, turn: Turn, final: FinalEvent) -> bool:
         """Record the end of a turn that is not running; False when it runs by now."""
-        return await self._finish(session, "", turn, [], final)
+        return await self._finish(session, turn, final)
 
     async def hand_over(self, claim: Claim) -> None:
         """Drop the lease and leave the turn to the next process."""
         with _store_errors():
-            await self._eval(scripts.HAND_OVER, _keys(claim.session, "meta", "lease"), claim.fence)
+            await self._eval(scripts.HAND_OVER, _keys(claim.session, "meta", "lease"), claim.nonce)
 
     async def request_stop(self, session: str, turn: str) -> None:
         """Ask whichever process runs the turn to stop it."""
@@ -310,7 +311,10 @@ class SessionStore:
                 await self._redis.zremrangebyscore(_ACTIVE, "-inf", now - _ACTIVE_S)
         return [name for name, leased in waiting.items() if not leased]
 
-    async def _finish(self, session: str, fence: str, turn: Turn, events: Sequence[Event], final: FinalEvent) -> bool:
+    async def _finish(
+        self, session: str, turn: Turn, final: FinalEvent, events: Sequence[Event] = (), claim: Claim | None = None
+    ) -> bool:
+        nonce, fence = (claim.nonce, claim.fence) if claim is not None else ("", 0)
         answer = answer_turn(final, time.time())
         names = ("meta", "lease", "live", "control", "queue", "turns", "index", "images")
         entries = (records.dump_turn(turn, answer.status), records.dump_final(answer.at, final))
@@ -319,7 +323,7 @@ class SessionStore:
         bounds = (self._replay_grace_s, _REPLAY_ENTRIES, self._kept_turns, self._ttl_s)
         keys = _keys(session, *names)
         pipe = self._redis.pipeline(transaction=False)
-        pipe.eval(scripts.FINISH, len(keys), *keys, fence, turn.id, *entries, *replay, newest, *bounds)
+        pipe.eval(scripts.FINISH, len(keys), *keys, nonce, turn.id, *entries, *replay, newest, *bounds, fence)
         for image in {*turn.images, *answer.images}:
             pipe.expire(_image_key(image), self._ttl_s)
         with _store_errors():

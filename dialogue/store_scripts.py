@@ -1,7 +1,8 @@
 """The Lua scripts of the store. Each touches the keys of one session only (one hash slot) and may safely run twice.
 
 Entries of `:queue` are "<position> <turn> <json>" and entries of `:turns` are "<turn> <json>", so that Lua never parses
-JSON. `fence` in `:meta` grows with every claim of the session: whoever holds an older one can write nothing any more.
+JSON. Each claim of a session sets `holder` in `:meta` and raises `fence`: an earlier holder can write nothing any more,
+not even after a store that lost its last second has counted a fence twice.
 """
 
 # KEYS meta queue turns index images  ARGV turn json max_waiting ttl_s image...
@@ -39,6 +40,7 @@ local attempt = 1
 if redis.call('HGET', KEYS[1], 'running') == turn then attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 else redis.call('HSET', KEYS[1], 'running', turn, 'attempt', 1) end
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('HSET', KEYS[1], 'holder', ARGV[1])
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 return {fence, attempt, entry}
 """
@@ -57,7 +59,7 @@ end
 RENEW = (
     _REPLAY
     + """
-if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return -1 end
+if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[2] then return -1 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 if ARGV[6] ~= '' then replay(KEYS[3], ARGV[1], ARGV[5], ARGV[4], ARGV[6], ARGV[7], ARGV[8]) end
 return redis.call('SISMEMBER', KEYS[4], ARGV[4])
@@ -65,19 +67,19 @@ return redis.call('SISMEMBER', KEYS[4], ARGV[4])
 )
 
 # KEYS meta lease live control queue turns index images
-# ARGV fence turn user answer seq events newest grace_s most keep ttl_s   -> 1 recorded | 0 not ours to end
-# An empty fence ends a turn that waits: refused when it is running under somebody's lease.
+# ARGV nonce turn user answer seq events newest grace_s most keep ttl_s fence   -> 1 recorded | 0 not ours to end
+# An empty nonce ends a turn that waits: refused when it is running under somebody's lease.
 FINISH = (
     _REPLAY
     + """
-local fence, turn = ARGV[1], ARGV[2]
-if fence ~= '' and redis.call('HGET', KEYS[1], 'fence') ~= fence then return 0 end
-if redis.call('HEXISTS', KEYS[7], turn) == 1 then return fence ~= '' and 1 or 0 end
+local nonce, turn = ARGV[1], ARGV[2]
+if nonce ~= '' and redis.call('HGET', KEYS[1], 'holder') ~= nonce then return 0 end
+if redis.call('HEXISTS', KEYS[7], turn) == 1 then return nonce ~= '' and 1 or 0 end
 local found = false
 for place, entry in ipairs(redis.call('LRANGE', KEYS[5], 0, -1)) do
   local _, waiting = string.match(entry, '^(%d+) (%S+) ')
   if waiting == turn then
-    if fence == '' and place == 1 and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+    if nonce == '' and place == 1 and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
     redis.call('LREM', KEYS[5], 1, entry)
     found = true
   end
@@ -91,8 +93,8 @@ while redis.call('LLEN', KEYS[6]) > tonumber(ARGV[10]) do
   redis.call('LPOP', KEYS[6])
 end
 redis.call('SREM', KEYS[4], turn)
-if fence ~= '' then
-  replay(KEYS[3], fence, ARGV[5], turn, ARGV[6], ARGV[8], ARGV[9])
+if nonce ~= '' then
+  replay(KEYS[3], ARGV[12], ARGV[5], turn, ARGV[6], ARGV[8], ARGV[9])
   redis.call('DEL', KEYS[2])
 end
 for _, place in ipairs({1, 5, 6, 7, 8}) do redis.call('EXPIRE', KEYS[place], ARGV[11]) end
@@ -100,9 +102,9 @@ return 1
 """
 )
 
-# KEYS meta lease  ARGV fence  -> the lease is dropped, the turn stays for the next process
+# KEYS meta lease  ARGV nonce  -> the lease is dropped, the turn stays for the next process
 HAND_OVER = """
-if redis.call('HGET', KEYS[1], 'fence') == ARGV[1] then return redis.call('DEL', KEYS[2]) end
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then return redis.call('DEL', KEYS[2]) end
 return 0
 """
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, UsageMetadata
 from langchain_core.messages.ai import add_usage
+
 from visavis.dialogue.context import Budget, Context, build_messages
 from visavis.dialogue.errors import ErrorCode, StoreUnavailable
 from visavis.dialogue.events import (

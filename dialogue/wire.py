@@ -24,7 +24,6 @@ MAX_HISTORY = 200
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SESSION = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_MAX_DEPTH = 16
 _KEPT_CONTROLS = "\n\t"
 _OVERRIDES = "\u202d\u202e"  # direction overrides make a text read otherwise than it is written
 
@@ -241,8 +240,6 @@ def _parse_object(frame: str, limits: Limits) -> Fields:
         raise BadRequest(f"Expected one JSON object in a text frame: {reason[:200]}.") from None
     if not isinstance(value, dict):
         raise BadRequest(f"Expected one JSON object in a text frame, got {_kind(value)}.")
-    if _depth(value) > _MAX_DEPTH:
-        raise BadRequest("Expected one JSON object in a text frame: it is nested too deeply.")
     return value
 
 
@@ -255,17 +252,6 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> Fields:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _depth(value: Any) -> int:
-    """Nesting of a parsed value; the JSON parser itself has bounded it to some hundreds."""
-    deepest, pending = 0, [(value, 1)]
-    while pending:
-        node, depth = pending.pop()
-        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-        pending.extend((child, depth + 1) for child in children)
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _kind(value: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+
 from visavis.dialogue.store import ImageStore, SessionStore, connect
 
 

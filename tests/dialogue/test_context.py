@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
+
 from visavis.dialogue.context import DESCRIBE, Budget, build_messages
 from visavis.dialogue.events import TurnCancelled, TurnCompleted, TurnFailed
 from visavis.dialogue.turns import Region, Role, Session, Turn, answer_turn

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
+
 from visavis.dialogue.errors import BadImage, DialogueError, ImageTooLarge, UnsupportedImage
 from visavis.dialogue.images import NormalisedImage, normalise_image
 from visavis.dialogue.limits import ImageLimits

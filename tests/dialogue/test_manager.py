@@ -9,6 +9,7 @@ from fake_chat_model import CodedError, FakeChatModel
 from PIL import Image
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
+
 from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
 from visavis.dialogue.events import (
     Event,

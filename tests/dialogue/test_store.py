@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+
 from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession
 from visavis.dialogue.events import Event, TextDelta, TurnCompleted
 from visavis.dialogue.images import NormalisedImage
@@ -186,7 +187,7 @@ async def test_everything_has_a_time_to_live_that_slides(
     sessions: SessionStore, images: ImageStore, redis: Redis
 ) -> None:
     session = await sessions.create_session()
-    assert 0 < await redis.ttl(f"visavis:{{{session}}}:meta") <= 3600
+    assert 0 < await redis.ttl(f"visavis:{{{session}}}:meta") <= 86_400
     await images.save(session, NormalisedImage(REF, b"12345"))
     await sessions.add_image(session, REF)
     asked = turn(images=(REF.sha256,))

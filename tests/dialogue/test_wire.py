@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from visavis.dialogue import wire
 from visavis.dialogue.errors import BadRequest, Busy, DialogueError, ErrorCode
 from visavis.dialogue.events import (
@@ -133,7 +134,7 @@ def test_commands_of_later_servers_are_answered(name: str) -> None:
         '{"type": "new", "x": ' + "9" * 5000 + "}",
         "[" * 60_000,
         '{"a":' * 10_000,
-        '{"type": "new", "x": ' + "[" * 100 + "]" * 100 + "}",
+        '{"type": "new", "x": ' + "[" * 20_000 + "]" * 20_000 + "}",
         '{"type": "turn", "id": "' + ID + '", "text": "x", "region": {"x": 1e999, "y": 0, "w": 1, "h": 1}}',
         "\ud800",
         "\0",

@@ -1,0 +1,320 @@
+import asyncio
+import io
+import json
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fake_chat_model import FakeChatModel
+from PIL import Image
+from redis.asyncio import Redis
+
+from visavis.dialogue.connection import SocketClosed, serve_connection
+from visavis.dialogue.limits import Limits, TurnPolicy
+from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.store import ImageStore, SessionStore, connect
+
+FAST = TurnPolicy(lease_s=0.5, renew_s=0.1, flush_s=0.02, poll_s=0.02, sweep_s=0.05)
+HELLO = {"type": "hello", "version": 1}
+
+
+def png(size: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Client:
+    """Both the fake socket that a connection sees and the client at its other end."""
+
+    def __init__(self, manager: DialogueManager) -> None:
+        self._to_server: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self._to_client: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.closed: tuple[int, str] | None = None
+        self.reads = True
+        self.serving = asyncio.create_task(serve_connection(self, manager))
+
+    async def receive(self) -> str | bytes:
+        frame = await self._to_server.get()
+        if frame is None:
+            raise SocketClosed
+        return frame
+
+    async def send(self, text: str) -> None:
+        if not self.reads:
+            await asyncio.sleep(60)
+        self._to_client.put_nowait(json.loads(text))
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+
+    def say(self, frame: dict[str, Any] | str | bytes) -> None:
+        self._to_server.put_nowait(json.dumps(frame) if isinstance(frame, dict) else frame)
+
+    async def hear(self) -> dict[str, Any]:
+        async with asyncio.timeout(5):
+            return await self._to_client.get()
+
+    async def ask(self, frame: dict[str, Any] | str | bytes) -> dict[str, Any]:
+        self.say(frame)
+        return await self.hear()
+
+    async def hear_turn(self) -> list[dict[str, Any]]:
+        frames = [await self.hear()]
+        while frames[-1]["type"] not in ("turn.completed", "turn.failed", "turn.cancelled"):
+            frames.append(await self.hear())
+        return frames
+
+    def hears_nothing(self) -> bool:
+        return self._to_client.empty()
+
+    async def leave(self) -> None:
+        self._to_server.put_nowait(None)
+        await self.serving
+
+
+class Room:
+    def __init__(self, manager: DialogueManager, model: FakeChatModel) -> None:
+        self.manager, self.model = manager, model
+        self.clients: list[Client] = []
+
+    async def client(self, hello: dict[str, Any] | None = None) -> tuple[Client, dict[str, Any]]:
+        client = Client(self.manager)
+        self.clients.append(client)
+        return client, await client.ask(hello or HELLO)
+
+
+def make_room(redis: Redis, limits: Limits | None = None) -> Room:
+    model = FakeChatModel()
+    return Room(DialogueManager(SessionStore(redis), ImageStore(redis), model, limits, policy=FAST), model)
+
+
+@pytest.fixture
+async def room(redis: Redis) -> AsyncIterator[Room]:
+    room = make_room(redis)
+    yield room
+    for client in room.clients:
+        if not client.serving.done():
+            await client.leave()
+    await room.manager.drain(0)
+
+
+def turn(text: str = "What?", **more: Any) -> dict[str, Any]:
+    return {"type": "turn", "id": str(uuid.uuid4()), "text": text, **more}
+
+
+async def test_a_conversation_about_a_picture(room: Room) -> None:
+    client, ready = await room.client()
+    assert ready["type"] == "ready" and ready["turns"] == [] and ready["model"] == "visavis-embedded"
+    assert ready["limits"]["images"] == 8 and ready["limits"]["image_bytes"] == 20 * 2**20
+    upload = {"type": "image", "id": str(uuid.uuid4()), "mime": "image/png", "bytes": len(png())}
+    client.say(upload)
+    stored = await client.ask(png())
+    assert (stored["type"], stored["id"], stored["width"]) == ("image.stored", upload["id"], 8)
+    asked = turn(images=[stored["image"]])
+    client.say(asked)
+    frames = await client.hear_turn()
+    assert [frame["type"] for frame in frames] == ["turn.accepted", *["turn.delta"] * 3, "turn.completed"]
+    assert [frame["seq"] for frame in frames] == [1, 2, 3, 4, 5]
+    assert {(f["session"], f["turn"], f["attempt"]) for f in frames} == {(ready["session"], asked["id"], 1)}
+    assert set(frames[-1]) == {
+        *("type", "session", "turn", "attempt", "seq", "text", "html", "image", "left_out"),
+        *("usage", "timings", "confidence", "suggestions"),
+    }
+    again, ready = await room.client({**HELLO, "session": ready["session"]})
+    assert [(t["role"], t["text"]) for t in ready["turns"]] == [("user", "What?"), ("assistant", "A red ball.")]
+    page = await again.ask({"type": "history", "limit": 1})
+    assert page["type"] == "history" and page["more"] and page["turns"][0]["html"] == "<p>A red ball.</p>"
+
+
+async def test_hello_comes_first_and_only_in_version_1(room: Room) -> None:
+    client = Client(room.manager)
+    room.clients.append(client)
+    for frame in (turn(), {"type": "new"}, {"type": "history"}, {"type": "cancel", "turn": turn()["id"]}, b"x"):
+        assert (await client.ask(frame))["code"] == "bad_request"
+    assert (await client.ask({**HELLO, "version": 2}))["code"] == "unsupported_version"
+    assert (await client.ask({**HELLO, "session": "0" * 32}))["code"] == "unknown_session"
+    assert (await client.ask(HELLO))["type"] == "ready"
+
+
+async def test_bad_frames_cost_nothing_else(room: Room) -> None:
+    client, _ = await room.client()
+    for frame in ("{", "[" * 60_000, {"type": "dance"}, {"type": "explain", "turn": turn()["id"]}, b"surprise"):
+        assert (await client.ask(frame))["code"] == "bad_request"
+    assert (await client.ask(turn("x" * 100_000)))["code"] == "too_long"
+    unknown = turn(images=["a" * 64])
+    assert (await client.ask(unknown)).items() >= {"code": "unknown_image", "id": unknown["id"]}.items()
+    lost = {"type": "cancel", "turn": unknown["id"]}
+    assert (await client.ask(lost)).items() >= {"code": "unknown_turn", "id": unknown["id"]}.items()
+    client.say(turn())
+    assert (await client.hear_turn())[-1]["type"] == "turn.completed"
+
+
+async def test_pictures_that_are_refused(room: Room) -> None:
+    client, _ = await room.client()
+
+    async def upload(data: bytes, size: int | None = None) -> dict[str, Any]:
+        announced = {"type": "image", "id": str(uuid.uuid4()), "mime": "image/png", "bytes": size or len(data)}
+        client.say(announced)
+        answer = await client.ask(data)
+        assert answer["id"] == announced["id"]
+        return answer
+
+    assert (await upload(b"no picture"))["code"] == "bad_image"
+    assert (await upload(b"%PDF-1.7 x"))["code"] == "unsupported_image"
+    assert (await upload(png(), 5))["code"] == "bad_request"
+    # Refused by its announcement; the binary frame that follows is passed over.
+    assert (await upload(png(), 30 * 2**20))["code"] == "image_too_large"
+    client.say({"type": "image", "id": str(uuid.uuid4()), "mime": "image/png", "bytes": 5})
+    assert (await client.ask({"type": "history"}))["code"] == "bad_request"
+    assert (await client.hear())["type"] == "history"
+    assert (await upload(png()))["type"] == "image.stored"
+
+
+async def test_turns_sent_at_once_are_answered_in_order(room: Room) -> None:
+    client, _ = await room.client()
+    room.model.gate = asyncio.Semaphore(0)
+    asked = [turn(str(i)) for i in range(3)]
+    for one in asked:
+        client.say(one)
+    accepted = [await client.hear() for _ in range(5)]
+    assert [f["position"] for f in accepted if f["type"] == "turn.queued"] == [1, 2]
+    for _ in range(9):
+        room.model.gate.release()
+    finals = [(await client.hear_turn())[-1]["turn"] for _ in asked]
+    assert finals == [one["id"] for one in asked]
+
+
+async def test_cancel_and_cancel_again(room: Room) -> None:
+    client, _ = await room.client()
+    room.model.gate = asyncio.Semaphore(1)
+    asked = turn()
+    client.say(asked)
+    assert [(await client.hear())["type"] for _ in range(2)] == ["turn.accepted", "turn.delta"]
+    for _ in range(2):
+        client.say({"type": "cancel", "turn": asked["id"]})
+    final = await client.hear()
+    assert (final["type"], final["text"], final["seq"]) == ("turn.cancelled", "A ", 3)
+    client.say({"type": "cancel", "turn": asked["id"]})
+    assert (await client.ask({"type": "history"}))["turns"][1]["status"] == "cancelled"
+
+
+async def test_a_repeated_turn_is_one_stream_for_its_sender_and_a_replay_for_others(room: Room) -> None:
+    client, ready = await room.client()
+    room.model.gate = asyncio.Semaphore(0)
+    asked = turn()
+    for _ in range(5):
+        client.say(asked)
+    assert (await client.hear())["type"] == "turn.accepted"
+    # A reload of the page in mid-answer: the running turn is shown and followed without asking.
+    other, ready = await room.client({**HELLO, "session": ready["session"]})
+    assert [(t["text"], t["status"]) for t in ready["turns"]] == [("What?", "waiting")]
+    for _ in range(3):
+        room.model.gate.release()
+    seen = await client.hear_turn()
+    replayed = await other.hear_turn()
+    assert replayed[0]["type"] == "turn.accepted" and replayed[1:] == seen
+    assert await client.ask(asked) == replayed[0]
+    assert await client.hear_turn() == seen
+    assert len(room.model.asked) == 1
+
+
+async def test_resume_gets_exactly_what_was_missed(room: Room) -> None:
+    client, ready = await room.client()
+    asked = turn()
+    client.say(asked)
+    frames = await client.hear_turn()
+    await client.leave()
+    for seq in range(len(frames) + 1):
+        resume = {"turn": asked["id"], "attempt": 1, "seq": seq}
+        client, _ = await room.client({**HELLO, "session": ready["session"], "resume": resume})
+        if seq < len(frames):
+            assert await client.hear_turn() == frames[seq:]
+        assert (await client.ask({"type": "history"}))["type"] == "history"  # nothing more came before
+
+
+async def test_resume_in_mid_answer(room: Room) -> None:
+    client, ready = await room.client()
+    room.model.gate = asyncio.Semaphore(1)
+    asked = turn()
+    client.say(asked)
+    first = [await client.hear() for _ in range(2)]
+    await client.leave()
+    assert room.manager.running_turns == 1
+    resume = {"turn": asked["id"], "attempt": 1, "seq": 2}
+    client, _ = await room.client({**HELLO, "session": ready["session"], "resume": resume})
+    for _ in range(3):
+        room.model.gate.release()
+    rest = await client.hear_turn()
+    assert [frame["seq"] for frame in [*first, *rest]] == [1, 2, 3, 4, 5]
+    assert len(room.model.asked) == 1
+
+
+async def test_resume_after_the_replay_has_expired_says_so_and_runs_nothing(room: Room, redis: Redis) -> None:
+    client, ready = await room.client()
+    asked = turn()
+    client.say(asked)
+    frames = await client.hear_turn()
+    await redis.delete(f"visavis:{{{ready['session']}}}:live")
+    resume = {"turn": asked["id"], "attempt": 1, "seq": 2}
+    client, _ = await room.client({**HELLO, "session": ready["session"], "resume": resume})
+    assert (await client.hear()).items() >= {"code": "replay_expired", "id": asked["id"]}.items()
+    assert await client.hear() == frames[-1]
+    unknown = {"turn": str(uuid.uuid4()), "attempt": 1, "seq": 2}
+    client, _ = await room.client({**HELLO, "session": ready["session"], "resume": unknown})
+    assert (await client.hear()).items() >= {"code": "unknown_turn", "id": unknown["turn"]}.items()
+    assert len(room.model.asked) == 1
+
+
+async def test_new_and_forget(room: Room) -> None:
+    client, first = await room.client()
+    client.say(turn())
+    await client.hear_turn()
+    forgotten = await client.ask({"type": "forget"})
+    assert forgotten["type"] == "forgotten" and forgotten["receipt"]["turns"] == 2
+    assert (await client.ask(turn()))["code"] == "unknown_session"
+    second = await client.ask({"type": "new"})
+    assert second["type"] == "ready" and second["session"] != first["session"]
+
+
+async def test_who_says_nothing_or_reads_nothing_is_cut_off(redis: Redis) -> None:
+    room = make_room(redis, Limits(hello_timeout_s=0.05, send_timeout_s=0.05))
+    silent = Client(room.manager)
+    await silent.serving
+    assert silent.closed == (1008, "no hello came")
+    client, ready = await room.client()
+    client.reads = False
+    asked = turn()
+    client.say(asked)
+    async with asyncio.timeout(5):
+        await client.serving
+    assert client.closed is not None and client.closed[0] == 1013
+    resume = {"turn": asked["id"], "attempt": 1, "seq": 0}
+    client, _ = await room.client({**HELLO, "session": ready["session"], "resume": resume})
+    assert (await client.hear_turn())[-1]["text"] == "A red ball."
+    await client.leave()
+
+
+async def test_a_store_that_is_down(tmp_path: Any) -> None:
+    store = connect(f"unix://{tmp_path}/nobody.sock")
+    room = make_room(store)
+    client, answer = await room.client()
+    assert answer["code"] == "store_unavailable"
+    await client.leave()
+    await store.aclose()
+
+
+async def test_a_bug_is_logged_and_told_without_its_traceback(
+    room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*args: Any) -> None:
+        raise RuntimeError("secret path")
+
+    client, _ = await room.client()
+    monkeypatch.setattr(room.manager, "history", broken)
+    with caplog.at_level(logging.ERROR):
+        answer = await client.ask({"type": "history"})
+    assert answer["code"] == "internal_error" and "secret" not in str(answer)
+    assert "secret path" in caplog.text
