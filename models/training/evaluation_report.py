@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from visavis.models.training.evaluation import Answer, EvaluationOptions, Figures, evaluate
 
@@ -56,7 +56,7 @@ def write_predictions(file: Path, answers: Iterable[Answer]) -> None:
 
 def table_of(figures: Figures) -> Table:
     """The figures, one a line; sections without figures are left out."""
-    table = Table("section", "figure", "value", box=None)
+    table = Table("section", "figure", Column("value", overflow="fold"), box=None)
     for section, values in figures.items():
         for name, value in (values or {}).items():
             table.add_row(
