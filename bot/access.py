@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from visavis.bot.settings import Settings, is_loopback, origin_of
 
 CONTENT_SECURITY_POLICY = (

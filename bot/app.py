@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 from langchain_core.language_models import BaseChatModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+
 from visavis.bot.access import AccessMiddleware, AccessRules
 from visavis.bot.chat_models import create_chat_model
 from visavis.bot.routes import EXCEPTION_HANDLERS, Gateway
 from visavis.bot.settings import EMBEDDED, Settings
 from visavis.bot.web_files import web_routes
-from visavis.dialogue.limits import ImageLimits, Limits
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import ImageStore, SessionStore, connect
 
@@ -29,7 +29,7 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
     sessions = SessionStore(redis, ttl_s=settings.session_ttl_s)
     images = ImageStore(redis, ttl_s=settings.session_ttl_s)
     model = chat_model or create_chat_model(settings.model_url, images)
-    manager = DialogueManager(sessions, images, model, limits_of(settings), model_name=shown_name(settings.model))
+    manager = DialogueManager(sessions, images, model, settings.limits, model_name=shown_name(settings.model))
     gateway = Gateway(manager, sessions, model_url=None if chat_model else settings.model_url)
 
     @contextlib.asynccontextmanager
@@ -56,16 +56,6 @@ def gateway_of(app: Starlette) -> Gateway:
     gateway = app.state.gateway
     assert isinstance(gateway, Gateway)
     return gateway
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The dialogue's limits, as the settings have them."""
-    return Limits(
-        image=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
-        max_images=settings.max_images_per_turn,
-        max_characters=settings.max_text_chars,
-        max_frame_bytes=settings.max_frame_bytes,
-    )
 
 
 def shown_name(model: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from visavis.bot.app import limits_of
 from visavis.bot.local_chat import LocalConversation, MemoryImages, open_model
 from visavis.bot.settings import Settings
 from visavis.dialogue.errors import DialogueError, ErrorCode
@@ -20,7 +19,7 @@ async def captions(settings: Settings, photos: Sequence[Path], show: Callable[[R
     Raises:
         ModelNotFound, ModelError: the model cannot be used at all.
     """
-    images = MemoryImages(limits_of(settings).image)
+    images = MemoryImages(settings.limits.image)
     all_well = True
     with open_model(settings, images) as model:
         for photo in photos:

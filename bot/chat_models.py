@@ -15,6 +15,7 @@ from visavis.bot.settings import EMBEDDED
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+
     from visavis.models.chat_model import ImageSource
 
 CONFIG = "config.json"

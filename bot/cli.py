@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from visavis.bot import cli_training
 from visavis.bot.cli_options import DataDir, Device, Model, RedisUrl, fail, read_settings, run, sentences
 
@@ -79,10 +80,15 @@ def chat(
 ) -> None:
     """Chat in the terminal. `/image PATH` shows a picture, `/quit` ends."""
     settings = read_settings(model=model, device=device)
-    from visavis.bot import terminal_chat
-
     with sentences():
-        run(terminal_chat.chat_with_server(url) if url else terminal_chat.chat_in_process(settings))
+        if url is not None:
+            from visavis.bot.server_chat import chat_with_server
+
+            run(chat_with_server(url))
+        else:
+            from visavis.bot.terminal_chat import chat_in_process
+
+            run(chat_in_process(settings))
 
 
 @app.command()

@@ -48,7 +48,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def sentences() -> Iterator[None]:
     """Errors that name what the user can do become one sentence and exit code 1 (2 for a model that is not there)."""
     from visavis.bot.chat_models import ModelNotFound
-    from visavis.bot.client import ServerRefused
     from visavis.dialogue.errors import DialogueError
     from visavis.models.errors import ModelError
 
@@ -56,7 +55,7 @@ def sentences() -> Iterator[None]:
         yield
     except ModelNotFound as error:
         fail(str(error), code=2)
-    except (DialogueError, ModelError, ServerRefused, ConnectionError) as error:
+    except (DialogueError, ModelError, ConnectionError) as error:
         fail(str(error), code=1)
     except OSError as error:
         if error.filename is None:

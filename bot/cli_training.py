@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from visavis.bot.cli_options import Device, Model, read_settings, sentences
+
+from visavis.bot.cli_options import Device, Model, fail, read_settings, sentences
 
 
 class BlankPart(StrEnum):
@@ -58,5 +59,39 @@ def evaluate(
         evaluate_command(model_folder(settings.model), options, as_json=as_json, device=settings.device)
 
 
-def train() -> None:
-    """Train a model on captions, questions and dialogues."""
+def train(
+    data: Annotated[
+        list[Path] | None, typer.Argument(help="Folders with images/ and captions|questions|dialogues.train.jsonl.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A JSON file of training settings; flags override it.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run: state, features, checkpoint.")] = None,
+    start_from: Annotated[str | None, typer.Option(help="A checkpoint to go on from, or `embedded`.")] = None,
+    towers: Annotated[Path | None, typer.Option(help="Pretrained towers for a new model.")] = None,
+    epochs: Annotated[float | None, typer.Option(min=0, help="Length of the run.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Length by the clock instead.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Order, dropout and first weights repeat with it.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on with a stopped run.")] = False,
+) -> None:
+    """Train a model on captions, questions and dialogues; the same command goes on with a stopped run.
+
+    Example: visavis train my-photos --start-from embedded --epochs 3 --output run
+    """
+    with sentences():
+        from visavis.models.loading import EMBEDDED
+        from visavis.models.training.settings import TrainingSettings
+        from visavis.models.training.train_command import train_command
+
+        start = str(EMBEDDED) if start_from == "embedded" else start_from
+        flags = {"data": data or None, "output": output, "start_from": start, "towers": towers, "epochs": epochs}
+        flags |= {"budget_minutes": minutes, "seed": seed, "threads": threads}
+        try:
+            settings = TrainingSettings.load(config, **{name: _plain(value) for name, value in flags.items()})
+            checkpoint = train_command(settings, fresh=fresh)
+        except ValueError as error:
+            fail(str(error), code=2)
+    typer.echo(checkpoint)
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value

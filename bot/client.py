@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from visavis.bot.settings import is_loopback
-from visavis.dialogue.errors import ErrorCode
-from visavis.dialogue.events import Event
-from visavis.dialogue.wire import VERSION, CommandName, FrameName, parse_event
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from visavis.bot.settings import is_loopback
+from visavis.dialogue.errors import DialogueError, ErrorCode
+from visavis.dialogue.events import Event
+from visavis.dialogue.wire import VERSION, CommandName, FrameName, parse_event
 
 LARGEST_FRAME = 16 * 2**20
 FIRST_DELAY_S = 0.2
@@ -31,12 +32,12 @@ LONGEST_DELAY_S = 5.0
 Frame = dict[str, Any]
 
 
-class ServerRefused(Exception):
+class ServerRefused(DialogueError):
     """The server answered with an error; `code` is one of the protocol's."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, code: str, message: str, *, id: str | None = None) -> None:
+        super().__init__(message, id=id)
+        self.code = ErrorCode(code) if code in set(ErrorCode) else ErrorCode.INTERNAL_ERROR
 
 
 class ServerUnreachable(ConnectionError):
@@ -188,7 +189,7 @@ def _event(frame: Frame, turn: str) -> Event | None:
 
 def _raise_if_error(frame: Frame, request: str | None) -> None:
     if frame["type"] == FrameName.ERROR and frame.get("id") in (None, request):
-        raise ServerRefused(frame["code"], frame["message"])
+        raise ServerRefused(frame["code"], frame["message"], id=frame.get("id"))
 
 
 def _socket_url(url: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
+
 from visavis.bot.app import create_app, gateway_of
 from visavis.bot.settings import Settings, load_settings
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+
 from visavis.bot.access import error_response
 from visavis.bot.metrics import GatewayMetrics
 from visavis.bot.probes import address_of, http_get

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from visavis.dialogue.limits import ImageLimits, Limits
+
 PREFIX = "VISAVIS_"
 EMBEDDED = "embedded"
 
@@ -88,6 +90,16 @@ class Settings(BaseSettings):
                 "add --allow-public (VISAVIS_ALLOW_PUBLIC=1) if that is wanted"
             )
         return self
+
+    @property
+    def limits(self) -> Limits:
+        """What one client may send, in the dialogue's words."""
+        return Limits(
+            image=ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels),
+            max_images=self.max_images_per_turn,
+            max_characters=self.max_text_chars,
+            max_frame_bytes=self.max_frame_bytes,
+        )
 
     @property
     def url(self) -> str:

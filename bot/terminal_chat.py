@@ -1,6 +1,6 @@
-"""Conversations in a terminal: in process, or with a server. Answers are written as they come.
+"""Conversations in a terminal, in this process. Answers are written as they come.
 
-Holds what is typed and shown; what is asked of the model or the server is theirs.
+Holds what is typed and shown, for `server_chat` as well; what is asked of the model is `local_chat`'s.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
-from visavis.bot.app import limits_of
-from visavis.bot.client import ChatClient, ServerRefused
 from visavis.bot.local_chat import LocalConversation, MemoryImages, open_model
 from visavis.bot.settings import Settings
 from visavis.dialogue.errors import DialogueError
-from visavis.dialogue.events import TextDelta, TurnCompleted, TurnFailed, TurnRestarted
 from visavis.models.errors import ModelError
 
 HELP = "Type a question; /image PATH shows a picture, /quit ends."
@@ -32,64 +29,32 @@ async def ask(settings: Settings, photo: Path, questions: Sequence[str]) -> None
     Raises:
         OSError, DialogueError: the photo cannot be used. ModelNotFound, ModelError: the model cannot.
     """
-    images = MemoryImages(limits_of(settings).image)
+    images = MemoryImages(settings.limits.image)
     shown = [images.add(photo)]
     with open_model(settings, images) as model:
         conversation = LocalConversation(model)
         for question in questions:
             if len(questions) > 1:
-                _write(f"> {question}\n")
+                write(f"> {question}\n")
             await _write_answer(conversation.ask(question, shown))
             shown = []
 
 
 async def chat_in_process(settings: Settings) -> None:
     """Chat with the model in this process until `/quit` or the end of the input."""
-    images = MemoryImages(limits_of(settings).image)
+    images = MemoryImages(settings.limits.image)
     with open_model(settings, images) as model:
         conversation = LocalConversation(model)
 
         async def add(path: Path) -> str:
             return await asyncio.to_thread(images.add, path)
 
-        await _chat(add, conversation.ask)
+        await converse(add, conversation.ask)
 
 
-async def chat_with_server(url: str) -> None:
-    """Chat over the wire until `/quit` or the end of the input; a lost connection is made again.
-
-    Raises:
-        ServerUnreachable, ServerRefused.
-    """
-    async with ChatClient(url) as client:
-        _write(f"Connected to {client.model}.\n")
-
-        async def add(path: Path) -> str:
-            return await client.add_image(await asyncio.to_thread(path.read_bytes))
-
-        await _chat(add, lambda text, images: _pieces(client, text, images))
-
-
-async def _pieces(client: ChatClient, text: str, images: list[str]) -> AsyncIterator[str]:
-    """What to write of a turn's events."""
-    written = ""
-    async with contextlib.aclosing(client.ask(text, images)) as events:
-        async for event in events:
-            match event:
-                case TextDelta():
-                    written += event.text
-                    yield event.text
-                case TurnRestarted():
-                    written = ""
-                    yield "\n(once more) "
-                case TurnCompleted():
-                    yield event.text.removeprefix(written)  # deltas whose replay had expired
-                case TurnFailed():
-                    yield event.message
-
-
-async def _chat(add: AddImage, answer: Answer) -> None:
-    _write(HELP + "\n")
+async def converse(add: AddImage, answer: Answer) -> None:
+    """Read lines and write answers until `/quit` or the end of the input."""
+    write(HELP + "\n")
     shown: list[str] = []
     while (line := await _read_line("> ")) is not None:
         command, _, rest = line.strip().partition(" ")
@@ -98,16 +63,16 @@ async def _chat(add: AddImage, answer: Answer) -> None:
         try:
             if command == IMAGE:
                 shown.append(await add(_path(rest)))
-                _write("The picture is there; ask about it.\n")
+                write("The picture is there; ask about it.\n")
             elif line.strip():
                 await _write_answer(answer(line.strip(), shown))
                 shown = []
         except OSError as error:
             if isinstance(error, ConnectionError):
                 raise
-            _write(f"{error.filename}: {error.strerror}.\n")
-        except (DialogueError, ModelError, ServerRefused) as error:
-            _write(f"{error}\n")
+            write(f"{error.filename}: {error.strerror}.\n")
+        except (DialogueError, ModelError) as error:
+            write(f"{error}\n")
 
 
 def _path(typed: str) -> Path:
@@ -116,11 +81,11 @@ def _path(typed: str) -> Path:
 
 async def _write_answer(pieces: AsyncIterator[str]) -> None:
     async for piece in pieces:
-        _write(piece)
-    _write("\n")
+        write(piece)
+    write("\n")
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
     """Written at once, without control characters: an answer must not drive the terminal."""
     sys.stdout.write("".join(char for char in text if char.isprintable() or char in "\n\t"))
     sys.stdout.flush()

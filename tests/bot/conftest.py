@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fake_chat_model import FakeChatModel
 from PIL import Image
+
 from visavis.bot.app import create_app, gateway_of
 from visavis.bot.embedded_store import EmbeddedStore, find_engine
 from visavis.bot.gateway import GatewayServer, server_config

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fake_chat_model import FakeChatModel
 from starlette.testclient import TestClient, WebSocketDenialResponse
+
 from visavis.bot.access import AccessRules
 from visavis.bot.app import create_app
 from visavis.bot.settings import Settings, load_settings

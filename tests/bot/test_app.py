@@ -8,6 +8,7 @@ import pytest
 from fake_chat_model import FakeChatModel
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
+
 from visavis.bot.app import create_app, gateway_of
 from visavis.bot.settings import Settings, load_settings
 

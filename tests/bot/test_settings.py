@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+
 from visavis.bot.settings import SettingsError, load_settings, origin_of
 
 
