@@ -12,6 +12,7 @@ from PIL import Image
 from redis.asyncio import Redis
 
 from visavis.dialogue.connection import SocketClosed, serve_connection
+from visavis.dialogue.errors import StoreUnavailable
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import ImageStore, SessionStore, connect
@@ -318,3 +319,31 @@ async def test_a_bug_is_logged_and_told_without_its_traceback(
         answer = await client.ask({"type": "history"})
     assert answer["code"] == "internal_error" and "secret" not in str(answer)
     assert "secret path" in caplog.text
+
+
+async def test_a_store_that_is_away_for_a_moment_is_told_once_and_the_turn_goes_on(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, ready = await room.client()
+    room.model.gate = asyncio.Semaphore(0)
+    asked, glance = turn(), SessionStore.glance
+    client.say(asked)
+    await client.hear()
+    elsewhere = make_room(room.manager._sessions._redis)
+    other, _ = await elsewhere.client({**HELLO, "session": ready["session"]})
+    assert (await other.hear())["type"] == "turn.accepted"
+
+    async def away(*args: Any) -> None:
+        raise StoreUnavailable("The store does not answer.")
+
+    monkeypatch.setattr("visavis.dialogue.connection._STORE_PAUSE_S", 0.05)
+    monkeypatch.setattr(SessionStore, "glance", away)
+    assert (await other.hear()).items() >= {"code": "store_unavailable", "id": asked["id"]}.items()
+    await asyncio.sleep(0.2)
+    assert other.hears_nothing()
+    monkeypatch.setattr(SessionStore, "glance", glance)
+    for _ in range(3):
+        room.model.gate.release()
+    frames = await other.hear_turn()
+    assert [frame["seq"] for frame in frames] == [2, 3, 4, 5]
+    await other.leave()

@@ -223,3 +223,8 @@ def test_damage_gives_a_picture_or_a_refusal(
 def test_any_bytes_give_a_picture_or_a_refusal(data: bytes) -> None:
     with pytest.raises(DialogueError):
         normalise_image(data, LIMITS)
+
+
+def test_a_broken_exif_block_does_not_spoil_the_picture() -> None:
+    data = encode(photo(40, 30), "PNG", exif=b"Exif\0\0MM\0*\0\0\xff\xff not exif")
+    assert decode(normalise_image(data, LIMITS)).size == (40, 30)

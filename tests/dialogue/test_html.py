@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,9 +26,8 @@ def test_links_are_nofollow_and_only_to_the_web() -> None:
     assert render_html("[a](https://example.org)") == (
         '<p><a href="https://example.org" rel="noopener noreferrer nofollow">a</a></p>'
     )
-    for target in ("javascript:alert(1)", "data:text/html,x", "vbscript:x", "//x", "JaVaScRiPt:x"):
-        assert "script" not in render_html(f"<a href='{target}'>").replace("&lt;", "<").split("<p>")[0]
-        assert 'href="javascript' not in render_html(f"[a]({target})").lower()
+    for target in ("javascript:alert(1)", "data:text/html,x", "vbscript:x", "JaVaScRiPt:x"):
+        assert "href" not in render_html(f"[a]({target})")
 
 
 @pytest.mark.parametrize(
@@ -44,9 +45,7 @@ def test_links_are_nofollow_and_only_to_the_web() -> None:
     ],
 )
 def test_nothing_active_and_no_picture_gets_through(text: str) -> None:
-    html = render_html(text)
-    for forbidden in ("<img", "<script", "<iframe", "<style", "<svg", "style=", 'onmouseover="'):
-        assert forbidden not in html.replace("&lt;", "").replace("style='y'", "") or forbidden == "style="
+    assert not re.search(r"<(img|script|iframe|style|svg)|<[^>]*\s(style|on\w+)=\"", render_html(text))
 
 
 @given(st.text())

@@ -468,3 +468,49 @@ async def test_a_turn_costs_two_round_trips_besides_lease_queue_and_replay(
     lease = [one for one in sent if "held[1]" in one or "SISMEMBER" in one]
     assert len(sent) - len(queue) - len(lease) == 2, sent
     assert len(queue) == 2 and len(lease) <= 3
+
+
+class FlakyStore(SessionStore):
+    """Does not answer in the named methods until it is told to."""
+
+    away: frozenset[str] = frozenset({"load_session", "renew_claim", "finish_turn", "glance"})
+
+    def __getattribute__(self, name: str) -> Any:
+        if name != "away" and name in self.away:
+            raise_it = DeadStore()
+            return getattr(raise_it, name)
+        return super().__getattribute__(name)
+
+
+async def test_a_store_that_goes_away_in_mid_turn_costs_nothing_when_it_comes_back(
+    redis: Redis, images: ImageStore
+) -> None:
+    store, model = FlakyStore(redis), FakeChatModel()
+    manager = DialogueManager(store, images, model, policy=FAST)
+    session = await manager.new_session()
+    following = asyncio.create_task(collect(manager.run_turn(session, command())))
+    await asyncio.sleep(0.15)
+    assert not model.asked  # the session could not be loaded yet
+    store.away = frozenset({"renew_claim", "finish_turn"})
+    await eventually(lambda: model.closed == 1)
+    await asyncio.sleep(0.1)
+    assert not following.done()  # nobody is told of an answer that is not kept
+    store.away = frozenset()
+    events = await following
+    check_order(events)
+    assert isinstance(events[-1], TurnCompleted) and events[-1].attempt == 1
+    assert len((await manager.history(session, None, 10))[0]) == 2
+
+
+async def test_a_store_that_stays_away_leaves_the_turn_for_later(redis: Redis, images: ImageStore) -> None:
+    store, model = FlakyStore(redis), FakeChatModel()
+    store.away = frozenset({"finish_turn"})
+    policy = TurnPolicy(lease_s=0.1, flush_s=0.02, poll_s=0.02, finish_patience_s=0.05)
+    manager = DialogueManager(store, images, model, policy=policy)
+    session = await manager.new_session()
+    log = await manager.submit(session, command())
+    await eventually(lambda: model.closed == 1 and not manager.running_turns)
+    store.away = frozenset()
+    events = await collect(manager.follow(log, 1, 1))
+    assert isinstance(events[-1], TurnCompleted) and events[-1].attempt == 2
+    await manager.drain(1)
