@@ -7,8 +7,8 @@
 import { fill } from "./strings.js";
 import { h, icon } from "./elements.js";
 
-/** @typedef {import("./connection.js").Picture} Picture */
-/** @typedef {import("./strings.js").Strings} Strings */
+/** @import { Picture } from "./connection.js" */
+/** @import { Strings } from "./strings.js" */
 /** @typedef {{picture: Picture, url: string}} Attached a stored picture and the address of its local copy */
 /** @typedef {(blob: Blob, options: {onprogress: (share: number) => void, signal: AbortSignal}) => Promise<Picture>} Upload */
 /** @typedef {{onsend: (text: string, attached: Attached[]) => void, onstop: () => void, upload: Upload}} Handlers */
@@ -78,9 +78,17 @@ export class Composer {
     if (typed.length > limit) return this.tell(fill(this.strings.tooLongText, { count: typed.length, limit }));
     this.#sending = true;
     this.#refresh();
-    const pictures = await Promise.all(this.#attachments.map((attachment) => attachment.stored));
+    const attachments = [...this.#attachments];
+    const pictures = await Promise.all(attachments.map(({ stored }) => stored));
     this.#sending = false;
-    if (pictures.every((picture) => picture !== null)) this.#hand(typed || this.strings.defaultQuestion, pictures);
+    if (pictures.every((picture) => picture !== null)) {
+      const attached = attachments.map(({ url }, index) => ({ picture: pictures[index], url }));
+      for (const { element } of attachments) element.remove();
+      this.#attachments = this.#attachments.filter((other) => !attachments.includes(other));
+      this.input.value = "";
+      this.tell("");
+      this.handlers.onsend(typed || this.strings.defaultQuestion, attached);
+    }
     this.#refresh();
   }
 
@@ -94,16 +102,6 @@ export class Composer {
     this.input.value = "";
     this.tell("");
     this.#refresh();
-  }
-
-  /** @param {string} text @param {Picture[]} pictures */
-  #hand(text, pictures) {
-    const attached = this.#attachments.map(({ url }, index) => ({ picture: pictures[index], url }));
-    this.#attachments = [];
-    this.shelf.replaceChildren();
-    this.input.value = "";
-    this.tell("");
-    this.handlers.onsend(text, attached);
   }
 
   /** @param {File} file */
@@ -163,7 +161,7 @@ export class Composer {
   #refresh() {
     const empty = !this.input.value.trim() && !this.#attachments.length;
     this.submit.disabled = !this.#answering && (empty || this.#sending);
-    this.element.classList.toggle("sending", this.#sending);
+    this.input.readOnly = this.#sending;
     this.shelf.hidden = this.#attachments.length === 0;
     this.input.placeholder = this.shelf.hidden ? this.strings.placeholder : this.strings.placeholderPicture;
     if (CSS.supports("field-sizing", "content")) return;

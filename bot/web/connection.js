@@ -17,6 +17,7 @@
 const VERSION = 1;
 const READY_TIMEOUT_MS = 20_000;
 const DELAYS_MS = { first: 400, longest: 15_000 };
+const NETWORK_CHANGES = ["online", "offline"];
 export const FINAL = new Set(["turn.completed", "turn.failed", "turn.cancelled"]);
 const HOPELESS = new Set(["unsupported_version", "unauthorized"]);
 const LOST = new Set(["replay_expired", "unknown_turn"]);
@@ -50,12 +51,12 @@ export class Connection extends EventTarget {
   /** Connect and stay connected until `close`. */
   open() {
     if (this.#state !== "closed") return;
-    for (const change of ["online", "offline"]) window.addEventListener(change, this.#reconnect);
+    for (const change of NETWORK_CHANGES) window.addEventListener(change, this.#reconnect);
     this.#connect();
   }
 
   close() {
-    for (const change of ["online", "offline"]) window.removeEventListener(change, this.#reconnect);
+    for (const change of NETWORK_CHANGES) window.removeEventListener(change, this.#reconnect);
     this.#drop();
     this.#state = "closed";
   }
@@ -65,12 +66,7 @@ export class Connection extends EventTarget {
     if (this.#state === "offline") this.#reconnect();
   }
 
-  /**
-   * Ask. The turn is sent now, or as soon as there is a connection, and again under the same id until it is acknowledged.
-   *
-   * @param {string} text @param {Picture[]} pictures
-   * @returns {PendingTurn}
-   */
+  /** Ask, now or as soon as there is a connection, and again until acknowledged. @param {string} text @param {Picture[]} pictures */
   ask(text, pictures) {
     const turn = { id: newId(), text, pictures, acknowledged: false, cancelled: false };
     this.follow(turn);
@@ -118,12 +114,11 @@ export class Connection extends EventTarget {
   }
 
   /**
-   * Store a picture, once there is a session to store it for.
+   * Store a picture, once there is a session to store it for; rejects with an error that has a `code`.
    *
    * @param {Blob} blob
    * @param {{onprogress?: (share: number) => void, signal?: AbortSignal}} [options] share: 0..1
    * @returns {Promise<Picture>}
-   * @throws {Error & {code: string}}
    */
   async upload(blob, { onprogress, signal } = {}) {
     await this.#whenReady(signal);
@@ -302,5 +297,5 @@ function newId() {
   bytes[6] = (bytes[6] & 0x0f) | 0x40;
   bytes[8] = (bytes[8] & 0x3f) | 0x80;
   const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }

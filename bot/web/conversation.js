@@ -10,13 +10,10 @@ import { h, mark } from "./elements.js";
 import { fill } from "./strings.js";
 import { Transcript } from "./transcript.js";
 
-/** @typedef {import("./composer.js").Attached} Attached */
-/** @typedef {import("./connection.js").Connection} Connection */
-/** @typedef {import("./connection.js").Frame} Frame */
-/** @typedef {import("./connection.js").PendingTurn} PendingTurn */
-/** @typedef {import("./connection.js").Picture} Picture */
-/** @typedef {import("./strings.js").Strings} Strings */
-/** @typedef {import("./transcript.js").Answer} Answer */
+/** @import { Attached } from "./composer.js" */
+/** @import { Connection, Frame, PendingTurn, Picture } from "./connection.js" */
+/** @import { Strings } from "./strings.js" */
+/** @import { Answer } from "./transcript.js" */
 /** @typedef {{id: string, role: string, text: string, html: string | null, images: string[], status: string, error: {code: string, message: string} | null}} Turn */
 
 const EMBEDDED = "visavis-embedded";

@@ -63,13 +63,10 @@ const ALLOWED = new Set(
 );
 
 /**
- * Rebuild the server's sanitised HTML from an allow-list.
- *
- * The server has cleaned it already; this is the second lock. The text is parsed in an inert document, then only known
- * elements are made anew, without attributes, but for http(s) and mailto links.
+ * Rebuild the server's sanitised HTML from an allow-list: parsed in an inert document, then only known elements are made
+ * anew, without attributes but for the addresses of links. The server has cleaned it already; this is the second lock.
  *
  * @param {string} html
- * @returns {DocumentFragment}
  */
 export function safeHtml(html) {
   const fragment = document.createDocumentFragment();

@@ -7,9 +7,8 @@
 import { fill } from "./strings.js";
 import { h, icon, mark, safeHtml } from "./elements.js";
 
-/** @typedef {import("./connection.js").Picture} Picture */
-/** @typedef {import("./connection.js").Frame} Frame */
-/** @typedef {import("./strings.js").Strings} Strings */
+/** @import { Picture, Frame } from "./connection.js" */
+/** @import { Strings } from "./strings.js" */
 /** @typedef {{code: string, message: string}} Problem */
 /** @typedef {{url: string, width?: number, height?: number}} ShownPicture */
 

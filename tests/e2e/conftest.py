@@ -6,28 +6,18 @@ of headless Chromium on which every script error, console error and policy viola
 
 from __future__ import annotations
 
-import shutil
-import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from complaints import Complaints
+from browser import Complaints, find_browser
 from playwright.async_api import Page, async_playwright
-from server_process import Server
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from server_process import Server, free_port
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server of this test file."""
-    running = Server(tmp_path_factory.mktemp("visavis") / "data", _free_port())
+    running = Server(tmp_path_factory.mktemp("visavis") / "data", free_port())
     try:
         running.start()
         yield running
@@ -38,13 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def complaints() -> Complaints:
     return Complaints()
-
-
-def find_browser() -> str:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium here (Debian, Ubuntu: apt-get install chromium)")
-    return found
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import io
 import signal
 
 import pytest
-from complaints import Complaints
+from browser import Complaints
 from PIL import Image, ImageDraw
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 from server_process import Server
 
 pytestmark = pytest.mark.timeout(400)
@@ -36,8 +36,9 @@ def drawn_picture() -> bytes:
     return out.getvalue()
 
 
-async def pick(page: Page, name: str, content: bytes, mime: str = "image/png") -> None:
-    await page.locator("input[type=file]").first.set_input_files([{"name": name, "mimeType": mime, "buffer": content}])
+async def pick(page: Page, name: str, content: bytes) -> None:
+    file: FilePayload = {"name": name, "mimeType": "image/png", "buffer": content}
+    await page.locator("input[type=file]").first.set_input_files(file)
 
 
 async def ask(page: Page, question: str) -> str:
@@ -107,7 +108,7 @@ async def test_a_reload_in_mid_answer_loses_and_doubles_nothing(page: Page) -> N
     assert await said(page) == shown
 
 
-@pytest.mark.parametrize("part", ["gateway", "model server", "store"])
+@pytest.mark.parametrize("part", ["gateway", "store", pytest.param("model server", marks=pytest.mark.slow)])
 async def test_a_killed_process_costs_no_answer(server: Server, page: Page, complaints: Complaints, part: str) -> None:
     await pick(page, "ball.png", drawn_picture())
     await page.get_by_role("textbox").fill("What is this?")
