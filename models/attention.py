@@ -36,16 +36,20 @@ class Attention(nn.Module):
         """(B, S, D) attends to `memory`; `mask` broadcasts to (B, H, S, M)."""
         query = self._split(self.query(states))
         mixed = F.scaled_dot_product_attention(query, memory.key, memory.value, mask, is_causal=causal)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        attended: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return attended
 
     def weights(self, states: Tensor, memory: KeyValue, mask: Tensor | None = None) -> Tensor:
         """The attention probabilities themselves, (B, H, S, M): slower, for heat maps only."""
         query = self._split(self.query(states))
-        scores = query @ memory.key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        return (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(-1)
+        scores: Tensor = query @ memory.key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return scores.softmax(-1)
 
     def _split(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        rows, length, width = states.shape
+        return states.view(rows, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 class FeedForward(nn.Sequential):

@@ -43,7 +43,9 @@ class DecoderConfig(PreTrainedConfig):
 
 
 class VisavisConfig(PreTrainedConfig):
-    """Four nested parts. `vision` and `text` take any transformers configuration of their kind (or its dictionary).
+    """Four nested parts, each given as a configuration or its dictionary and kept as a configuration.
+
+    `vision` and `text` take any transformers configuration of their kind.
 
     Raises:
         ValueError: the widths of fusion and decoder differ, or the fusion kind is unknown.
@@ -52,10 +54,10 @@ class VisavisConfig(PreTrainedConfig):
     model_type = "visavis"
     sub_configs = {"vision": AutoConfig, "text": AutoConfig, "fusion": FusionConfig, "decoder": DecoderConfig}  # noqa: RUF012
 
-    vision: dict[str, Any] | PreTrainedConfig | None = None
-    text: dict[str, Any] | PreTrainedConfig | None = None
-    fusion: dict[str, Any] | PreTrainedConfig | None = None
-    decoder: dict[str, Any] | PreTrainedConfig | None = None
+    vision: Any = None
+    text: Any = None
+    fusion: Any = None
+    decoder: Any = None
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
 

@@ -6,6 +6,7 @@ Shape letters: B rows, S new tokens, M memory positions, D width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,8 @@ class GenerationDecoder(nn.Module):
 
     def remember(self, states: Tensor) -> tuple[KeyValue, ...]:
         """Memory states (B, M, D) -> one `KeyValue` a layer; parts of a memory may be made apart and joined."""
-        return tuple(layer.cross_attention.remember(states) for layer in self.layers)
+        attentions: list[Any] = [layer.cross_attention for layer in self.layers]
+        return tuple(attention.remember(states) for attention in attentions)
 
     def forward(
         self, input_ids: Tensor, memory: Sequence[KeyValue], mask: Tensor | None = None, cache: KVCache | None = None
@@ -85,7 +87,7 @@ class GenerationDecoder(nn.Module):
         if start + length > self.max_positions:
             raise ValueError(f"the decoder has {self.max_positions} positions, {start + length} are needed")
         positions = torch.arange(start, start + length, device=input_ids.device)
-        # is_causal aligns to the top left corner: right only while nothing is remembered. One new token sees everything.
+        # is_causal aligns to the top left: right only while nothing is remembered. One new token sees everything.
         later = start > 0 and length > 1
         self_mask = positions[:, None] >= torch.arange(start + length, device=positions.device) if later else None
         states = self.states(input_ids, positions, memory, mask, self_mask, cache)
@@ -102,7 +104,7 @@ class GenerationDecoder(nn.Module):
         self_mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """The last layer's normed states (B, S, D); `self_mask` (None: causal) lets training pack several answers a row."""
+        """The last layer's normed states (B, S, D); a `self_mask` (None: causal) lets several answers share a row."""
         states = self.token_embedding(input_ids) + self.position_embedding(positions)
         states = self.dropout(self.embedding_norm(states))
         for index, layer in enumerate(self.layers):

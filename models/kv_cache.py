@@ -56,7 +56,7 @@ class KVCache:
         self.length = 0
 
     def write(self, layer: int, new: KeyValue) -> KeyValue:
-        """Store `new` behind what `layer` holds and return all of it; `advance` moves on once every layer has written."""
+        """Store `new` behind what `layer` holds and return all of it; `advance` moves on when all layers have."""
         end = self.length + new.key.shape[2]
         if end > self.keys.shape[3]:
             raise ValueError(f"the cache holds {self.keys.shape[3]} positions, {end} are needed")

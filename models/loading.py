@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,12 +30,12 @@ def load_model(
     target = pick_device(device)
     register()
     try:
-        model, info = VisavisForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
-        )
+        options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
+        loaded: Any = VisavisForConditionalGeneration.from_pretrained(folder, output_loading_info=True, **options)
         processor = VisavisProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers, safetensors and tokenizers each have errors of their own
         raise ModelError(f"the checkpoint in {folder} cannot be read: {_first_line(error)}") from error
+    model, info = loaded
     if wrong := [*info["missing_keys"], *info["mismatched_keys"]]:
         raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
     return model.eval().to(target), processor

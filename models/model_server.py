@@ -232,7 +232,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine:
     from visavis.models.engine import InferenceEngine
     from visavis.models.loading import load_model
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     torch.set_num_threads(max(1, options.threads))
     model, processor = load_model(options.model, options.device)
     return InferenceEngine(

@@ -21,6 +21,8 @@ MAX_TEXT_TOKENS = 128
 class VisavisProcessor(ProcessorMixin):
     """`image_processor`, `tokenizer` (questions) and `answer_tokenizer` (answers)."""
 
+    answer_tokenizer: Any
+
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, answer_tokenizer: Any = None, **kwargs: Any):
         super().__init__(image_processor, tokenizer, answer_tokenizer, **kwargs)
 

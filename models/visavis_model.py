@@ -118,7 +118,6 @@ class VisavisForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     config_class = VisavisConfig
     main_input_name = "input_ids"
-    _tied_weights_keys = None
     _supports_sdpa = True
 
     def __init__(self, config: VisavisConfig) -> None:
@@ -191,7 +190,7 @@ class VisavisForConditionalGeneration(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         **_: Any,
     ) -> Seq2SeqLMOutput:
-        """Teacher forcing (with `labels` (B, S), -100 is ignored) or one step of `generate` (with `encoder_outputs`)."""
+        """Teacher forcing (`labels` (B, S), -100 is ignored) or one step of `generate` (`encoder_outputs` given)."""
         if attention_mask is None:
             attention_mask = torch.ones_like(_needed(input_ids, "input_ids"))
         if encoder_outputs is None:
@@ -208,7 +207,7 @@ class VisavisForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=states)
 
     def shift_right(self, labels: Tensor) -> Tensor:
-        """Labels (B, S) -> decoder inputs: the start token, then the labels but the last; ignored places are padding."""
+        """Labels (B, S) -> decoder inputs: the start token, then all labels but the last; ignored ones are padding."""
         start = labels.new_full((labels.shape[0], 1), self.config.decoder.bos_token_id)
         shifted = torch.cat([start, labels[:, :-1]], dim=1)
         return shifted.masked_fill(shifted == -100, self.config.decoder.pad_token_id)

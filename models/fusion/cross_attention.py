@@ -7,6 +7,7 @@ Shape letters: B turns, T text tokens, P patches, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class FusionLayer(nn.Module):
 
 
 class CrossAttentionFusion(nn.Module):
-    """A stack of gated layers. The patches' keys and values depend on the picture alone, so they are made once a picture."""
+    """A stack of gated layers. The patches' keys and values depend on the picture alone: made once a picture."""
 
     def __init__(self, layers: int, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
@@ -47,7 +48,8 @@ class CrossAttentionFusion(nn.Module):
 
     def remember(self, patches: Tensor) -> tuple[KeyValue, ...]:
         """(B, P, D) projected patches -> one `KeyValue` a layer."""
-        return tuple(layer.cross_attention.remember(patches) for layer in self.layers)
+        attentions: list[Any] = [layer.cross_attention for layer in self.layers]
+        return tuple(attention.remember(patches) for attention in attentions)
 
     def forward(
         self, text: Tensor, image: Sequence[KeyValue], text_mask: Tensor, patch_mask: Tensor | None = None

@@ -1,8 +1,9 @@
 """From photos to tensors: all that is asked about a photo is packed into one row (Krell et al. 2021).
 
 Padding each answer to the longest would waste more than half of a step, and giving every answer its own copy of the
-picture's keys and values would cost as much again. So a row holds one photo, its texts one after another and its answers
-one after another; masks keep them apart. A text shared by several answers (one request, five captions) stands once.
+picture's keys and values would cost as much again. So a row holds one photo, its texts one after another and its
+answers one after another; masks keep them apart. A text shared by several answers (one request, five captions) stands
+once.
 Shape letters: N photos, T packed text tokens, S packed answer tokens.
 """
 

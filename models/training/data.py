@@ -67,7 +67,9 @@ def read_lines(file: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
                 row["image"]
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f'{file}:{number}: expected a JSON object with an "image", got {line[:60]!r}') from error
+                raise ValueError(
+                    f'{file}:{number}: expected a JSON object with an "image", got {line[:60]!r}'
+                ) from error
             yield row
 
 

@@ -17,7 +17,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def export_checkpoint(model: VisavisForConditionalGeneration, processor: VisavisProcessor, folder: Path) -> None:
-    """Write config, tokenizers and `vision`, `text` and `joint` shards in float16; `from_pretrained` reads the folder."""
+    """Write config, tokenizers and `vision`, `text`, `joint` shards in float16; `from_pretrained` reads the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shards: dict[str, dict[str, Tensor]] = {}
     for name, value in model.state_dict().items():

@@ -13,8 +13,8 @@ from torch import Tensor
 def answer_weights(labels: Tensor, answer_id: Tensor) -> Tensor:
     """The weight of every token, (N, S): a token of an answer of n tokens weighs 1 / sqrt(n), padding nothing.
 
-    So neither do one-word answers drown in captions (as they would by the token), nor does "yes" count as much as a whole
-    sentence (as it would by the answer).
+    So neither do one-word answers drown in captions (as they would by the token), nor does "yes" count as much as a
+    whole sentence (as it would by the answer).
 
     Args:
         labels: (N, S).

@@ -12,9 +12,10 @@ from typing import Any
 class TrainingSettings:
     """A run's folders and numbers. Paths are strings so that the file is plain JSON.
 
-    `epochs` sets the length; with `budget_minutes` the learning-rate schedule follows the clock instead and the run ends
-    in time on any machine. Until the share `pool_until` of the run is done, patches are averaged two by two: a quarter of the
-    keys, the same features, for the part of training that learns to speak. `text_lr_scale` 0 keeps the text encoder frozen, its states cached in memory.
+    `epochs` sets the length; with `budget_minutes` the learning-rate schedule follows the clock instead and the run
+    ends in time on any machine. Until the share `pool_until` of the run is done, patches are averaged two by two: a
+    quarter of the keys for the part of training that learns to speak. With `text_lr_scale` 0 the text encoder stays
+    frozen and its states are kept in memory.
     """
 
     data: tuple[str, ...] = ()

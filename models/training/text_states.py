@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from visavis.models.processor import VisavisProcessor
 from visavis.models.training.batches import Text
 from visavis.models.visavis_model import VisavisForConditionalGeneration
+
+CHUNK = 16
 
 
 class TextStates:
@@ -29,9 +32,7 @@ class TextStates:
         found = self._find(list(dict.fromkeys(text for row in rows for text in row)))
         states = pad_sequence([torch.cat([found[text] for text in row]) for row in rows], batch_first=True)
         segments = [
-            torch.repeat_interleave(
-                torch.arange(1, len(row) + 1), torch.tensor([len(found[text]) for text in row])
-            )
+            torch.repeat_interleave(torch.arange(1, len(row) + 1), torch.tensor([len(found[text]) for text in row]))
             for row in rows
         ]
         return states.float(), pad_sequence(segments, batch_first=True)
@@ -45,7 +46,13 @@ class TextStates:
         return self._known
 
     def _encode(self, texts: list[Text]) -> dict[Text, Tensor]:
-        inputs = self.processor.encode_questions(texts)
-        mask = inputs["attention_mask"]
-        states = self.model.encoder.read(inputs["input_ids"], mask, inputs["token_type_ids"])
-        return {text: row[real] for text, row, real in zip(texts, states, mask.bool(), strict=True)}
+        """In chunks of like length, so that little is padded."""
+        found: dict[Text, Tensor] = {}
+        ordered = sorted(texts, key=lambda text: sum(map(len, chain(text[:1], *text[1]))))
+        for start in range(0, len(ordered), CHUNK):
+            chunk = ordered[start : start + CHUNK]
+            inputs = self.processor.encode_questions(chunk)
+            mask = inputs["attention_mask"]
+            states = self.model.encoder.read(inputs["input_ids"], mask, inputs["token_type_ids"])
+            found.update((text, row[real]) for text, row, real in zip(chunk, states, mask.bool(), strict=True))
+        return found

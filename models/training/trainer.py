@@ -1,6 +1,6 @@
 """The training loop: resumable, on a budget of epochs or minutes, with moving-average weights.
 
-It knows batches and objectives; how a run looks on a screen is the caller's (`Progress` events).
+It knows batches and objectives; how a run looks on a screen is the caller's (`StepReport`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from visavis.models.visavis_model import VisavisForConditionalGeneration
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepReport:
     """After one step: the mean loss of its batch, photos a second, the share of the run that is done."""
 
     position: Position
@@ -39,7 +39,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains fusion encoder and decoder (and the text encoder if asked) on cached features of a frozen image encoder."""
+    """Trains fusion encoder and decoder (and the text encoder if asked) on features of a frozen image encoder."""
 
     def __init__(
         self,
@@ -53,7 +53,9 @@ class Trainer:
         self.features = features
         self.texts = TextStates(model, processor, frozen=not settings.text_lr_scale)
         self.parameters = _freeze(model, bool(settings.text_lr_scale))
-        self.optimizer = torch.optim.AdamW(_groups(self.parameters, settings), lr=settings.learning_rate, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(
+            _groups(self.parameters, settings), lr=settings.learning_rate, betas=(0.9, 0.98)
+        )
         self.average = WeightAverage(self.parameters, settings.ema_decay)
         self.position = Position()
         self.autocast = _autocast(settings.precision)
@@ -70,8 +72,8 @@ class Trainer:
         self.position = load_run(self.run_folder, self.parameters, self.average, self.optimizer)
         return True
 
-    def train(self) -> Iterator[Progress]:
-        """One `Progress` a step. Leaving early loses what came after the last checkpoint, no more."""
+    def train(self) -> Iterator[StepReport]:
+        """One report a step. Leaving early loses what came after the last checkpoint, no more."""
         self.model.train()
         self.model.encoder.vision.eval()
         if self.texts.frozen:
@@ -122,14 +124,14 @@ class Trainer:
                 yield rows
             seen += len(rows)
 
-    def _timed_step(self, rows: list[Row]) -> Progress:
+    def _timed_step(self, rows: list[Row]) -> StepReport:
         start = time.monotonic()
         loss = self._step(rows)
         seconds = time.monotonic() - start
         self.position.step += 1
         self.position.photos += len(rows)
         self.position.seconds += seconds
-        return Progress(self.position, loss, len(rows) / seconds, self.done)
+        return StepReport(self.position, loss, len(rows) / seconds, self.done)
 
     def _step(self, rows: list[Row]) -> float:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.position.step)  # dropout repeats after a resume
@@ -151,7 +153,7 @@ class Trainer:
         mean = 0.0
         for group, answers in zip(groups, packed, strict=True):
             loss = self.group_loss(group, answers) / total
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             mean += float(loss.detach())
         return mean
 
@@ -168,9 +170,7 @@ class Trainer:
             text = self.model.decoder.remember(fused)
             memory = [seen.join(said) for seen, said in zip(image.decoder, text, strict=True)]
             mask = answers.memory_mask(segments, features.shape[1])
-            hidden = self.model.decoder.states(
-                answers.input_ids, answers.positions, memory, mask, answers.self_mask()
-            )
+            hidden = self.model.decoder.states(answers.input_ids, answers.positions, memory, mask, answers.self_mask())
             logits = self.model.decoder.logits(hidden[answers.answer_id > 0])
         weights = answer_weights(answers.labels, answers.answer_id)
         return answer_loss(logits.float(), answers.labels, weights, self.settings.label_smoothing)
