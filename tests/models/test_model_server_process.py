@@ -46,7 +46,7 @@ async def test_serves_then_drains_quietly(checkpoint: Path, tmp_path: Path) -> N
     path = tmp_path / "model.sock"
     path.write_text("left by a dead server")
     server = await start("--model", str(checkpoint), "--uds", str(path), "--threads", "1")
-    await until(lambda: listens(path) or server.returncode is not None)
+    await until(lambda: listens(path) or server.returncode is not None, timeout_s=90)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     chat = VisavisChatModel(base_url=f"unix://{path}", image_source=Pictures(), max_new_tokens=24)
     block = {"type": "image", "file_id": image_id(drawn_picture())}

@@ -73,8 +73,8 @@ def drawn_picture(color: str = "red", size: tuple[int, int] = (40, 30), kind: st
     return data.getvalue()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    async with asyncio.timeout(20):
+async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Wait for what another thread or process does."""
+    async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
