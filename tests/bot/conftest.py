@@ -1,25 +1,18 @@
 """Shared by the tests of the bot package: one embedded store, and real gateways on it."""
 
 import asyncio
-import contextlib
+import functools
 import io
 import os
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fake_chat_model import FakeChatModel
 from PIL import Image
+from running_gateway import RunGateway, running_gateway
 
-from visavis.bot.app import create_app, gateway_of
 from visavis.bot.embedded_store import EmbeddedStore, find_engine
-from visavis.bot.gateway import GatewayServer, server_config
 from visavis.bot.settings import Settings, load_settings
-
-RunGateway = Callable[..., AbstractAsyncContextManager[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -53,20 +46,5 @@ def photo() -> bytes:
 
 @pytest.fixture
 def run_gateway(settings: Settings) -> RunGateway:
-    """`async with run_gateway(model, port=..., **settings) as url`: a gateway on a real socket in this event loop."""
-
-    @contextlib.asynccontextmanager
-    async def run(model: FakeChatModel | None = None, port: int = 0, **changes: Any) -> AsyncIterator[str]:
-        used = settings.model_copy(update=changes)
-        app = create_app(used, chat_model=model or FakeChatModel())
-        server = GatewayServer(server_config(app, used))
-        with socket.create_server(("127.0.0.1", port)) as listener:
-            task = asyncio.create_task(server.serve(sockets=[listener]))
-            try:
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            finally:
-                await gateway_of(app).drain(1)
-                server.should_exit = True
-                await task
-
-    return run
+    """`async with run_gateway(model, port=...) as url`: a gateway on a real socket in this event loop."""
+    return functools.partial(running_gateway, settings)

@@ -11,14 +11,14 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import Field
 
 
-class FakeChatModel(BaseChatModel):
+class ScriptedChatModel(BaseChatModel):
     answer: str = "a red square on white"
     pause_s: float = 0.0
     asked: list[list[BaseMessage]] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
-        return "fake"
+        return "scripted"
 
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
         raise NotImplementedError("this model only streams")
@@ -34,7 +34,13 @@ class FakeChatModel(BaseChatModel):
         for word in self.answer.split():
             await asyncio.sleep(self.pause_s)
             yield ChatGenerationChunk(message=AIMessageChunk(word + " "))
-        metadata = {"model_name": "fake", "finish_reason": "stop", "confidence": 0.5, "image": None, "image_tokens": 0}
+        metadata = {
+            "model_name": "scripted",
+            "finish_reason": "stop",
+            "confidence": 0.5,
+            "image": None,
+            "image_tokens": 0,
+        }
         usage = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
         last = AIMessageChunk("", response_metadata=metadata, usage_metadata=usage, chunk_position="last")
         yield ChatGenerationChunk(message=last)

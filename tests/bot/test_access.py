@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from fake_chat_model import FakeChatModel
+from scripted_chat_model import ScriptedChatModel
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from visavis.bot.access import AccessRules
@@ -18,7 +18,7 @@ OpenClient = Callable[..., TestClient]
 @pytest.fixture
 def open_client(settings: Settings) -> Iterator[OpenClient]:
     def open_client(base_url: str = HERE, **changes: object) -> TestClient:
-        app = create_app(settings.model_copy(update=changes), chat_model=FakeChatModel())
+        app = create_app(settings.model_copy(update=changes), chat_model=ScriptedChatModel())
         return TestClient(app, base_url=base_url)
 
     yield open_client

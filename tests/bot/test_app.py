@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_chat_model import FakeChatModel
+from scripted_chat_model import ScriptedChatModel
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -18,7 +18,7 @@ CHAT = "ws://127.0.0.1:8080/chat"
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings, chat_model=FakeChatModel()), base_url=HERE) as client:
+    with TestClient(create_app(settings, chat_model=ScriptedChatModel()), base_url=HERE) as client:
         yield client
 
 
@@ -113,7 +113,7 @@ def test_health_readiness_and_metrics(client: TestClient, session: str, photo: b
 
 def test_a_store_that_is_down_makes_the_gateway_not_ready_but_alive() -> None:
     settings = load_settings(redis_url="redis://127.0.0.1:1")
-    with TestClient(create_app(settings, chat_model=FakeChatModel()), base_url=HERE) as client:
+    with TestClient(create_app(settings, chat_model=ScriptedChatModel()), base_url=HERE) as client:
         assert client.get("/healthz").status_code == 200
         ready = client.get("/readyz")
         assert ready.status_code == 503

@@ -1,0 +1,155 @@
+"""The command line: what `--help` costs, what commands print, and their exit codes."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from running_gateway import RunGateway
+from scripted_chat_model import ScriptedChatModel
+from typer.testing import CliRunner
+
+from visavis.bot import captions, doctor, terminal_chat
+from visavis.bot.cli import app
+from visavis.bot.settings import load_settings
+
+HEAVY = {"asyncio", "langchain_core", "numpy", "PIL", "pydantic", "redis", "rich", "starlette", "torch", "transformers"}
+COMMANDS = ("serve", "chat", "ask", "caption", "train", "evaluate", "doctor")
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedChatModel:
+    """Takes the place of the model that commands would open in process."""
+    model = ScriptedChatModel()
+
+    @contextlib.contextmanager
+    def open_model(settings: object, images: object) -> Iterator[BaseChatModel]:
+        yield model
+
+    for module in (terminal_chat, captions):
+        monkeypatch.setattr(module, "open_model", open_model)
+    return model
+
+
+@pytest.fixture
+def photo_file(tmp_path: Path, photo: bytes) -> Path:
+    file = tmp_path / "photo.png"
+    file.write_bytes(photo)
+    return file
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, visavis.bot.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not HEAVY & set(imported)
+
+
+def test_every_command_explains_itself() -> None:
+    listed = CliRunner().invoke(app, ["--help"])
+    assert listed.exit_code == 0
+    for command in COMMANDS:
+        assert command in listed.stdout
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+
+
+def test_ask_streams_an_answer_and_keeps_the_dialogue(model: ScriptedChatModel, photo_file: Path) -> None:
+    one = CliRunner().invoke(app, ["ask", str(photo_file), "What is it?"])
+    assert (one.exit_code, one.stdout.strip()) == (0, model.answer)
+    two = CliRunner().invoke(app, ["ask", str(photo_file), "What is it?", "What color?"])
+    assert two.stdout.splitlines() == ["> What is it?", f"{model.answer} ", "> What color?", f"{model.answer} "]
+    shown, answered, followed = model.asked[-1]
+    assert "file_id" in str(shown.content)
+    assert answered.content == f"{model.answer} "
+    assert followed.content == "What color?"
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"text", "not a picture"), (None, "No such file")])
+def test_ask_refuses_what_is_no_photo(
+    model: ScriptedChatModel, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "photo.jpg"
+    if content is not None:
+        file.write_bytes(content)
+    result = CliRunner().invoke(app, ["ask", str(file), "What?"])
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_ask_without_weights_says_which_file_is_missing(tmp_path: Path, photo_file: Path) -> None:
+    result = CliRunner().invoke(app, ["ask", str(photo_file), "What?", "--model", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "config.json is missing" in result.stderr
+
+
+def test_caption_goes_on_after_a_bad_photo(model: ScriptedChatModel, photo_file: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    result = CliRunner().invoke(app, ["caption", str(bad), str(photo_file), str(tmp_path / "none.jpg")])
+    assert result.exit_code == 1
+    assert result.stdout == f"{photo_file}: {model.answer}\n"
+    assert [line.partition(": ")[0] for line in result.stderr.splitlines()] == [str(bad), str(tmp_path / "none.jpg")]
+    assert CliRunner().invoke(app, ["caption", str(photo_file)]).exit_code == 0
+
+
+def test_caption_as_json_is_one_object_a_photo(model: ScriptedChatModel, photo_file: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["caption", "--json", str(photo_file), str(tmp_path / "none.jpg")])
+    good, bad = (json.loads(line) for line in result.stdout.splitlines())
+    assert good == {"image": str(photo_file), "caption": model.answer, "confidence": 0.5}
+    assert bad["error"]["code"] == "bad_image"
+
+
+def test_chat_in_process_reads_commands_and_never_drives_the_terminal(
+    model: ScriptedChatModel, photo_file: Path, tmp_path: Path
+) -> None:
+    model.answer = "red\x1b[2J square"
+    typed = f"/image {photo_file}\nWhat is it?\n/image {tmp_path / 'none.png'}\n/quit\n"
+    result = CliRunner().invoke(app, ["chat"], input=typed)
+    assert result.exit_code == 0
+    assert "red[2J square" in result.stdout
+    assert "none.png: No such file" in result.stdout
+
+
+async def test_chat_with_a_server(run_gateway: RunGateway, photo_file: Path) -> None:
+    import asyncio
+
+    async with run_gateway() as url:
+        typed = f"/image {photo_file}\nWhat is it?\n"
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["chat", "--url", url], typed)
+    assert result.exit_code == 0
+    assert "Connected to visavis-embedded." in result.stdout
+    assert "a red square on white" in result.stdout
+
+
+def test_chat_without_a_server_at_the_address_is_one_sentence() -> None:
+    result = CliRunner().invoke(app, ["chat", "--url", "http://127.0.0.1:1"])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "No visavis server answers" in result.stderr
+
+
+def test_a_wrong_flag_is_one_sentence() -> None:
+    result = CliRunner().invoke(app, ["serve", "--device", "tpu"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_doctor_tells_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["doctor", "--model", str(tmp_path), "--json", "--port", "0"])
+    report = json.loads(result.stdout)
+    verdicts = {finding["subject"]: finding["verdict"] for finding in report["findings"]}
+    assert (result.exit_code, report["healthy"]) == (1, False)
+    assert verdicts["model"] == "missing"
+    assert [verdicts[name] for name in ("Python", "torch", "CPU", "data folder", "store", "port")] == ["ok"] * 6
+    assert "config.json is missing" in CliRunner().invoke(app, ["doctor", "--model", str(tmp_path)]).stdout
+
+
+async def test_doctor_asks_a_named_store(store_url: str) -> None:
+    there = await doctor.examine(load_settings(redis_url=store_url))
+    gone = await doctor.examine(load_settings(redis_url="redis://127.0.0.1:1"))
+    assert [finding.verdict for findings in (there, gone) for finding in findings if finding.subject == "store"] == [
+        "ok",
+        "missing",
+    ]
