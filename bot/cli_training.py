@@ -39,7 +39,7 @@ def evaluate(
     """
     settings = read_settings(model=model, device=device)
     with sentences():
-        from visavis.bot.chat_models import model_folder
+        from visavis.bot.chat_models import ModelNotFound, model_folder
         from visavis.models.training.evaluation import EvaluationOptions
         from visavis.models.training.evaluation_items import Blank
         from visavis.models.training.evaluation_report import evaluate_command
@@ -56,7 +56,14 @@ def evaluate(
             predictions=predictions,
             limit=limit,
         )
-        evaluate_command(model_folder(settings.model), options, as_json=as_json, device=settings.device)
+        try:
+            evaluate_command(model_folder(settings.model), options, as_json=as_json, device=settings.device)
+        except ModelNotFound:
+            raise
+        except ModuleNotFoundError as error:
+            fail(f"{error.name} is not installed; pip install 'visavis[train]'.", code=1)
+        except ValueError as error:
+            fail(str(error), code=1)
 
 
 def train(
