@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from visavis.bot.access import AccessMiddleware, AccessRules
-from visavis.bot.chat_models import create_chat_model
+from visavis.bot.chat_models import create_chat_model, shown_name
 from visavis.bot.routes import EXCEPTION_HANDLERS, Gateway
-from visavis.bot.settings import EMBEDDED, Settings
+from visavis.bot.settings import Settings
 from visavis.bot.web_files import web_routes
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import ImageStore, SessionStore, connect
@@ -56,11 +56,6 @@ def gateway_of(app: Starlette) -> Gateway:
     gateway = app.state.gateway
     assert isinstance(gateway, Gateway)
     return gateway
-
-
-def shown_name(model: str) -> str:
-    """What people read as the model's name: no path of the machine leaves it."""
-    return "visavis-embedded" if model == EMBEDDED else model.rstrip("/").rpartition("/")[2]
 
 
 async def _close(model: BaseChatModel) -> None:

@@ -61,6 +61,11 @@ def _weight_files(folder: Path) -> list[str]:
     return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
 
 
+def shown_name(model: str) -> str:
+    """What people read as the model's name: no path of the machine leaves it."""
+    return "visavis-embedded" if model == EMBEDDED else model.rstrip("/").rpartition("/")[2]
+
+
 def create_chat_model(model_url: str | None, image_source: ImageSource) -> BaseChatModel:
     """The chat model of a gateway: a model server at `unix:///path.sock` or `http://host:port/v1`.
 

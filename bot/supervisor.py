@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visavis.bot.chat_models import model_folder
+from visavis.bot.chat_models import model_folder, shown_name
 from visavis.bot.embedded_store import EmbeddedStore, StoreError, find_engine
 from visavis.bot.preparation import ServeError, socket_folder
 from visavis.bot.probes import Address, http_get
@@ -104,7 +104,8 @@ def gateway_child(settings: Settings, number: int, listener: socket.socket) -> C
 
 def model_server_child(settings: Settings, folder: Path, socket_path: Path) -> Child:
     """The process of the engine. Spinning threads would starve the gateway beside it, hence the wait policy."""
-    options = ["--model", str(folder), "--uds", str(socket_path), "--device", settings.device]
+    options = ["--model", str(folder), "--name", shown_name(settings.model)]
+    options += ["--uds", str(socket_path), "--device", settings.device]
     options += ["--threads", str(settings.threads)] if settings.threads else []
     options += ["--log-level", settings.log_level]
     environment = settings.child_environment(OMP_WAIT_POLICY="PASSIVE")
@@ -213,8 +214,3 @@ async def _until_ok(address: Address, path: str, children: list[Child]) -> None:
         await asyncio.sleep(0.05)
     for child in children:
         child.was_ready = True
-
-
-async def serve(settings: Settings, listener: socket.socket, announce: Callable[[str], None]) -> None:
-    """Run the supervisor on a socket that already listens."""
-    await Supervisor(settings, listener, announce).run()
