@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from visavis.models import register
 from visavis.models.errors import ModelError
@@ -29,6 +30,7 @@ def load_model(
     check_folder(folder)
     target = pick_device(device)
     register()
+    disable_progress_bar()  # loading takes a blink; a bar would only disturb what the caller prints
     try:
         options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
         loaded: Any = VisavisForConditionalGeneration.from_pretrained(folder, output_loading_info=True, **options)
