@@ -227,12 +227,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _load_engine(options: argparse.Namespace) -> InferenceEngine:
     import torch
-    from transformers.utils.logging import disable_progress_bar
 
     from visavis.models.engine import InferenceEngine
     from visavis.models.loading import load_model
 
-    disable_progress_bar()
     torch.set_num_threads(max(1, options.threads))
     model, processor = load_model(options.model, options.device)
     return InferenceEngine(
