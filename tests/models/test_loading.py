@@ -52,5 +52,5 @@ def test_weights_of_another_shape_are_refused(checkpoint: Path) -> None:
 
 def test_devices() -> None:
     assert pick_device("cpu").type == "cpu"
-    with pytest.raises(ModelError, match="the device 'tpu' is not available here; there is .*cpu"):
+    with pytest.raises(ModelError, match=r"the device 'tpu' is not available here; there is .*cpu"):
         pick_device("tpu")
