@@ -24,7 +24,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the model gets; `images` are those of the last message, `left_out` the loaded turns that did not fit."""
+    """What the model gets; `images` are those that the turn is about, `left_out` the loaded turns that did not fit."""
 
     messages: list[BaseMessage]
     images: tuple[str, ...]
@@ -35,16 +35,23 @@ Exchange = tuple[Turn, Turn]
 
 
 def build_messages(session: Session, turn: Turn, budget: Budget) -> Context:
-    """The latest exchanges that fit, then `turn`; without pictures of its own it is about the newest of the session."""
+    """The latest exchanges that fit, then `turn`; without pictures of its own it is about the newest of the session.
+
+    Those stay where they were first shown (or at the beginning, when that turn no longer fits), for a model to see what
+    was said about them since.
+    """
     exchanges = _exchanges(session)
     kept = _fit(exchanges, budget)
-    images = turn.images or session.newest_images
-    shown = _shown_images(kept, images, budget)
+    pointed = () if turn.region is None else (turn.region.image,)
+    own = turn.images or pointed or (() if kept else session.newest_images)
+    shown = _shown_images(kept, own, budget)
+    images = own or session.newest_images
+    unseen = tuple(image for image in images if image not in own and image not in shown)
     messages: list[BaseMessage] = []
     for question, answer in kept:
-        own = tuple(image for image in question.images if shown.get(image) == question.id)
-        messages += [_user_message(question, own), AIMessage(content=answer.text)]
-    messages.append(_user_message(turn, images))
+        seen = tuple(image for image in question.images if shown.get(image) == question.id)
+        messages += [_user_message(question, seen if messages else unseen + seen), AIMessage(content=answer.text)]
+    messages.append(_user_message(turn, own))
     left_out = tuple(question.id for question, _ in exchanges[: len(exchanges) - len(kept)])
     return Context(messages, images, left_out)
 

@@ -30,10 +30,11 @@ _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
 
 @dataclass
 class _Said:
-    """The text of a message and its pictures, in order."""
+    """The text of a message and its pictures, in order; `region` is the part of the last one that is meant."""
 
     text: str = ""
     images: list[str] = field(default_factory=list)
+    region: Any = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Conversation:
     history: tuple[Exchange, ...]
     image: str | None
     inline: Mapping[str, bytes]
+    region: Any = None
 
     def request(
         self, sampling: SamplingParameters, region: Region | None = None, deadline_s: float | None = None
@@ -75,6 +77,7 @@ def read_conversation(messages: Sequence[BaseMessage]) -> Conversation:
         history=_exchanges(said[shown_at or 0 : -1]),
         image=image,
         inline={image: inline[image]} if image in inline else {},
+        region=question.region,
     )
 
 
@@ -98,6 +101,8 @@ def _read(message: BaseMessage, inline: dict[str, bytes]) -> _Said:
             texts.append(_checked_text(block.get("text")))
         elif block.get("type") in ("image", "image_url") and isinstance(message, HumanMessage):
             said.images.append(_image(block, inline))
+            extras = block.get("extras")
+            said.region = extras.get("region") if isinstance(extras, Mapping) else None
         elif isinstance(message, HumanMessage):
             raise BadRequest(f"expected blocks of type text, image or image_url, not {block.get('type')!r}")
     said.text = " ".join(text for text in texts if text)

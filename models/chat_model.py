@@ -91,7 +91,7 @@ class VisavisChatModel(BaseChatModel):
         conversation = read_conversation(messages)
         request = conversation.request(
             self._sampling(stop, kwargs),
-            _region(kwargs.get("region"), conversation.image),
+            _region(kwargs.get("region", conversation.region), conversation.image),
             kwargs.get("deadline_s", self.deadline_s),
         )
         async with contextlib.aclosing(self._answer(request, conversation.inline)) as chunks:
@@ -189,7 +189,11 @@ class VisavisChatModel(BaseChatModel):
 
 
 def _region(region: Any, image: str | None) -> Region | None:
-    if region is None or region.get("image", image) != image:
+    if region is None:
+        return None
+    if not isinstance(region, Mapping):
+        raise BadRequest("a region is an object of the numbers x, y, w and h")
+    if region.get("image", image) != image:
         return None
     try:
         return Region(*(float(region[name]) for name in ("x", "y", "w", "h")))

@@ -49,11 +49,32 @@ def test_without_pictures_of_its_own_a_turn_is_about_the_newest_even_when_its_tu
 def test_each_picture_is_shown_once_and_earlier_ones_within_the_budget() -> None:
     talk = session(*(exchange(i, images=(name,)) for i, name in enumerate("abca")), newest=("a",))
     shown = [
-        [block["file_id"] for block in message.content if block["type"] == "image"] if message.content[0] != "q" else []
+        [block["file_id"] for block in message.content if block["type"] == "image"]
+        if isinstance(message.content, list)
+        else []
         for message in build_messages(talk, ASK, Budget(images=1)).messages
         if isinstance(message, HumanMessage)
     ]
-    assert shown == [[], [], ["c"], [], ["a"]]
+    assert shown == [[], [], [], ["a"], []]
+
+
+def test_a_follow_up_leaves_the_picture_where_it_was_shown_so_that_what_was_said_since_is_known() -> None:
+    talk = session(exchange(1, images=("a",)), exchange(2), newest=("a",))
+    first, _, _, _, last = build_messages(talk, ASK, Budget()).messages
+    assert first.content[0] == image("a")
+    assert last.content == "What now?"
+    cut = build_messages(talk, ASK, Budget(exchanges=1))
+    assert cut.messages[0].content == [image("a"), {"type": "text", "text": "question 2"}]
+    assert cut.images == ("a",)
+
+
+def test_pointing_at_an_earlier_picture_shows_it_again() -> None:
+    turn = Turn("now", Role.USER, "What is this?", region=Region("a", 0, 0, 0.5, 0.5))
+    context = build_messages(
+        session(exchange(1, images=("a",)), exchange(2, images=("b",)), newest=("b",)), turn, Budget()
+    )
+    assert context.images == ("a",)
+    assert context.messages[-1].content[0]["extras"]["region"]["w"] == 0.5
 
 
 def test_failed_and_empty_answers_are_left_away_and_stopped_ones_kept() -> None:

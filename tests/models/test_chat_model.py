@@ -120,6 +120,9 @@ async def test_region_and_stop_reach_the_engine(chat: VisavisChatModel) -> None:
     corner = {"x": 0.0, "y": 0.0, "w": 0.2, "h": 0.2}
     part = await chat.ainvoke(showing(RED), region=corner)
     assert part.response_metadata["confidence"] != whole.response_metadata["confidence"]
+    pointed = showing(RED)
+    pointed[-1].content[0]["extras"] = {"region": corner}
+    assert (await chat.ainvoke(pointed)).response_metadata["confidence"] == part.response_metadata["confidence"]
     other = await chat.ainvoke(showing(RED), region={**corner, "image": BLUE})
     assert other.content == whole.content
     cut = await chat.ainvoke(showing(RED), stop=[str(whole.content)[2:4]])
