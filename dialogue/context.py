@@ -37,23 +37,40 @@ Exchange = tuple[Turn, Turn]
 def build_messages(session: Session, turn: Turn, budget: Budget) -> Context:
     """The latest exchanges that fit, then `turn`; without pictures of its own it is about the newest of the session.
 
-    Those stay where they were first shown (or at the beginning, when that turn no longer fits), for a model to see what
-    was said about them since.
+    Every picture is shown where it came up, so that what was said about it follows it.
     """
     exchanges = _exchanges(session)
     kept = _fit(exchanges, budget)
-    pointed = () if turn.region is None else (turn.region.image,)
-    own = turn.images or pointed or (() if kept else session.newest_images)
-    shown = _shown_images(kept, own, budget)
-    images = own or session.newest_images
-    unseen = tuple(image for image in images if image not in own and image not in shown)
+    images = _meant_images(session, turn)
+    carrier = _carrier(session, turn, kept)
+    spare = budget.images - (0 if carrier is turn else len(images))
+    shown = _shown_images(kept, images, spare) | dict.fromkeys(images, carrier.id)
     messages: list[BaseMessage] = []
     for question, answer in kept:
-        seen = tuple(image for image in question.images if shown.get(image) == question.id)
-        messages += [_user_message(question, seen if messages else unseen + seen), AIMessage(content=answer.text)]
-    messages.append(_user_message(turn, own))
+        own = images if question is carrier else question.images
+        messages.append(_user_message(question, tuple(image for image in own if shown.get(image) == question.id)))
+        messages.append(AIMessage(content=answer.text))
+    messages.append(_user_message(turn, images if turn is carrier else ()))
     left_out = tuple(question.id for question, _ in exchanges[: len(exchanges) - len(kept)])
     return Context(messages, images, left_out)
+
+
+def _meant_images(session: Session, turn: Turn) -> tuple[str, ...]:
+    """The pictures a turn is about; the one that it points into comes last: that is the one to look at."""
+    if turn.region is None:
+        return turn.images or session.newest_images
+    return (*(image for image in turn.images if image != turn.region.image), turn.region.image)
+
+
+def _carrier(session: Session, turn: Turn, kept: list[Exchange]) -> Turn:
+    """The turn whose message shows the pictures: `turn` with its own, else the earliest kept one that came with or
+    after the newest (the turn that showed them may have failed, or be out of the window)."""
+    if turn.images or turn.region:
+        return turn
+    questions = [turn for turn in session.turns if turn.role is Role.USER]
+    shown_at = max((i for i, question in enumerate(questions) if question.images == session.newest_images), default=0)
+    since = {question.id for question in questions[shown_at:]}
+    return next((question for question, _ in kept if question.id in since), turn)
 
 
 def _exchanges(session: Session) -> list[Exchange]:
@@ -74,12 +91,12 @@ def _fit(exchanges: list[Exchange], budget: Budget) -> list[Exchange]:
     return kept
 
 
-def _shown_images(kept: list[Exchange], images: tuple[str, ...], budget: Budget) -> dict[str, str]:
-    """Picture -> the turn of the history that shows it: its latest one, unless the new turn shows it itself."""
+def _shown_images(kept: list[Exchange], images: tuple[str, ...], most: int) -> dict[str, str]:
+    """At most `most` pictures beside `images` -> the turn of the history that shows them, their latest one."""
     shown: dict[str, str] = {}
     for question, _ in reversed(kept):
         for image in question.images:
-            if image not in images and len(shown) < budget.images:
+            if image not in images and len(shown) < most:
                 shown.setdefault(image, question.id)
     return shown
 

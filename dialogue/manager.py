@@ -109,7 +109,7 @@ class DialogueManager:
         return await self._sessions.load_session(check_session_id(session_id))
 
     async def history(self, session_id: str, before: str | None, limit: int) -> tuple[list[Turn], bool]:
-        """Up to `limit` turns before the turn `before` (or the latest), oldest first; and whether older ones exist."""
+        """The `limit` turns (one more to make it even) before `before`, or the latest; and whether older ones exist."""
         return await self._sessions.load_history(check_session_id(session_id), before, limit)
 
     async def add_image(self, session_id: str, data: bytes) -> ImageRef:

@@ -143,7 +143,7 @@ class SessionStore:
         return Session(session, tuple(map(records.load_turn, turns)), waiting, tuple(json.loads(newest or b"[]")))
 
     async def load_history(self, session: str, before: str | None, limit: int) -> tuple[list[Turn], bool]:
-        """Up to `limit` turns before the turn `before` (or the latest), oldest first; and whether older ones exist."""
+        """The `limit` turns (one more to make it even) before `before`, or the latest; and whether older ones exist."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(_key(session, "meta"), ["schema", "count"])
         pipe.llen(_key(session, "turns"))
@@ -154,6 +154,7 @@ class SessionStore:
                 raise _unknown_session()
             end = length if before is None else 0 if place is None else int(place) - (int(count or 0) - length)
             start = max(0, end - limit)
+            start -= start % 2  # whole exchanges: `before` leaves out a question with its answer
             entries: list[Any] = []
             if end > start:
                 entries = list(await self._redis.lrange(_key(session, "turns"), start, end - 1))
@@ -169,7 +170,8 @@ class SessionStore:
         with _store_errors():
             # First, so that a sweep finds the turn whatever happens next.
             await self._redis.zadd(_ACTIVE, {session: time.time()})
-            args: tuple[str | int, ...] = (turn.id, records.dump_turn(turn), max_waiting, self._ttl_s, *turn.images)
+            named = turn.images if turn.region is None else (*turn.images, turn.region.image)
+            args: tuple[str | int, ...] = (turn.id, records.dump_turn(turn), max_waiting, self._ttl_s, *named)
             answer, *rest = await self._eval(scripts.SUBMIT, keys, *args)
         if answer == b"waiting":
             return int(rest[0])

@@ -77,6 +77,16 @@ def test_pointing_at_an_earlier_picture_shows_it_again() -> None:
     assert context.messages[-1].content[0]["extras"]["region"]["w"] == 0.5
 
 
+def test_a_follow_up_is_about_the_newest_picture_even_when_the_turn_that_showed_it_failed() -> None:
+    failed = TurnFailed(session="s", turn="2", attempt=1, seq=3, code="busy", message="x")
+    lost = (Turn("2", Role.USER, "Look.", ("b",)), answer_turn(failed, 0))
+    messages = build_messages(session(exchange(1, images=("a",)), lost, newest=("b",)), ASK, Budget()).messages
+    assert messages[0].content[0] == image("a") and messages[-1].content[0] == image("b")
+    later = session(exchange(1, images=("a",)), lost, exchange(3), newest=("b",))
+    messages = build_messages(later, ASK, Budget()).messages
+    assert messages[2].content[0] == image("b") and messages[-1].content == "What now?"
+
+
 def test_failed_and_empty_answers_are_left_away_and_stopped_ones_kept() -> None:
     place = {"turn": "2", "session": "s", "attempt": 1, "seq": 3}
     failed = (Turn("2", Role.USER, "q"), answer_turn(TurnFailed(**place, code="busy", message="x"), 0))
@@ -87,7 +97,7 @@ def test_failed_and_empty_answers_are_left_away_and_stopped_ones_kept() -> None:
 
 
 def test_a_region_goes_with_its_picture() -> None:
-    turn = Turn("now", Role.USER, "And this?", ("a", "b"), region=Region("b", 0, 0, 0.5, 1))
+    turn = Turn("now", Role.USER, "And this?", ("b", "a"), region=Region("b", 0, 0, 0.5, 1))
     content = build_messages(session(), turn, Budget()).messages[0].content
     assert content[0] == image("a")
     assert content[1] == {**image("b"), "extras": {"region": {"x": 0, "y": 0, "w": 0.5, "h": 1}}}
