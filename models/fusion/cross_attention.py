@@ -1,6 +1,8 @@
 """Cross-attention fusion: text states attend to the picture's patches through gates that start at zero.
 
-The gated layer follows Flamingo (Alayrac et al. 2022, section 2.2); with closed gates it is a text-only encoder.
+The tanh gate follows Flamingo (Alayrac et al. 2022, section 2.2), but one a channel, as LayerScale has it (Touvron et al.
+2021): a single gate a layer crosses zero again and again, turns the gradient of all that stands behind it round each
+time, and never opened. With closed gates this is a text-only encoder.
 Shape letters: B turns, T text tokens, P patches, D width.
 """
 
@@ -17,7 +19,7 @@ from visavis.models.kv_cache import KeyValue
 
 
 class FusionLayer(nn.Module):
-    """Self-attention over the text, gated cross-attention to the patches, gated feed-forward; all pre-norm."""
+    """Self-attention over the text, gated cross-attention to the patches, feed-forward; all pre-norm."""
 
     def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
@@ -25,17 +27,17 @@ class FusionLayer(nn.Module):
         self.self_attention = Attention(width, heads)
         self.cross_attention = Attention(width, heads)
         self.feed_forward = FeedForward(width, inner, dropout)
-        self.self_gate, self.cross_gate, self.feed_gate = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+        self.cross_gate = nn.Parameter(torch.zeros(width))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, text: Tensor, image: KeyValue, text_mask: Tensor, patch_mask: Tensor | None) -> Tensor:
         """(B, T, D) text states and the patches' keys and values -> (B, T, D)."""
         normed = self.self_norm(text)
         mixed = self.self_attention(normed, self.self_attention.remember(normed), text_mask)
-        text = text + self.self_gate.tanh() * self.dropout(mixed)
+        text = text + self.dropout(mixed)
         seen = self.cross_attention(self.cross_norm(text), image, patch_mask)
         text = text + self.cross_gate.tanh() * self.dropout(seen)
-        return text + self.feed_gate.tanh() * self.dropout(self.feed_forward(self.feed_norm(text)))  # type: ignore[no-any-return]
+        return text + self.dropout(self.feed_forward(self.feed_norm(text)))  # type: ignore[no-any-return]
 
 
 class CrossAttentionFusion(nn.Module):

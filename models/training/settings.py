@@ -30,7 +30,6 @@ class TrainingSettings:
     pool_until: float = 0.6
     learning_rate: float = 8e-4
     text_lr_scale: float = 0.0
-    gate_lr_scale: float = 5.0
     warmup_steps: int = 200
     weight_decay: float = 0.02
     label_smoothing: float = 0.1

@@ -202,11 +202,10 @@ def _freeze(model: VisavisForConditionalGeneration, train_text: bool) -> dict[st
 
 
 def _groups(parameters: dict[str, nn.Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Layer-wise rates: a pretrained text encoder moves slowly, gates that start at zero fast; matrices alone decay."""
+    """Layer-wise rates: a pretrained text encoder moves slowly. Matrices alone decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         scale = settings.text_lr_scale if name.startswith("encoder.text.") else 1.0
-        scale = settings.gate_lr_scale if name.endswith("_gate") else scale
         decay = settings.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     return [{"params": values, "scale": scale, "weight_decay": decay} for (scale, decay), values in groups.items()]
