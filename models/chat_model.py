@@ -6,19 +6,23 @@ no HTTP (`ModelClient` does) and no tensors; torch is not imported for a remote 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from anyio.from_thread import start_blocking_portal
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream, generate_from_stream
 from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import InputTokenDetails
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import Field, PrivateAttr, model_validator
 
 from visavis.models.chat_messages import read_conversation
-from visavis.models.errors import BadRequest, UnknownImage
+from visavis.models.errors import BadRequest, ServerLost, UnknownImage
 from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, Region, SamplingParameters
 from visavis.models.model_client import ModelClient
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
 
 _SAMPLING = ("temperature", "top_k", "top_p", "seed", "repetition_penalty", "max_new_tokens")
+_PAUSE_S = 0.2
 
 
 class ImageSource(Protocol):
@@ -43,8 +48,10 @@ class VisavisChatModel(BaseChatModel):
     yet), as base64 image blocks or as data URLs. Every sampling field can be given for one call as well, beside `stop`,
     `deadline_s` and `region` (`{"x", "y", "w", "h"}`, shares of the picture; not used with the `image` of another one).
 
+    `patience_s` is how long a model server that cannot be reached is waited for: it may be starting.
+
     Closing a stream stops the work in the engine. The last chunk has `response_metadata` {model_name, finish_reason,
-    confidence, image, image_tokens} and `usage_metadata`. Errors are `ModelError`s with a `code`.
+    confidence, image} and `usage_metadata`. Errors are `ModelError`s with a `code`.
     """
 
     engine: Any = Field(default=None, exclude=True, repr=False)
@@ -58,6 +65,7 @@ class VisavisChatModel(BaseChatModel):
     repetition_penalty: float = 1.0
     max_new_tokens: int | None = None
     deadline_s: float | None = None
+    patience_s: float = 60.0
     _backend: InferenceEngine | ModelClient = PrivateAttr()
 
     @model_validator(mode="after")
@@ -136,6 +144,28 @@ class VisavisChatModel(BaseChatModel):
     async def _answer(
         self, request: GenerationRequest, inline: Mapping[str, bytes]
     ) -> AsyncGenerator[GenerationChunk, None]:
+        """Wait for a model server that starts (again). One that dies in mid-answer is asked once more, and what was
+        said already is left out: the same question gets the same answer, unless chance has a part in it."""
+        said, broke_off, deadline = 0, False, time.monotonic() + self.patience_s
+        while True:
+            try:
+                async with contextlib.aclosing(_after(said, self._ask(request, inline))) as chunks:
+                    async for chunk in chunks:
+                        said += len(chunk.text)
+                        yield chunk
+                    return
+            except ServerLost as lost:
+                if lost.broke_off and (broke_off or (said and not request.sampling.repeatable)):
+                    raise
+                deadline = time.monotonic() + self.patience_s if lost.broke_off else deadline
+                broke_off |= lost.broke_off
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _ask(
+        self, request: GenerationRequest, inline: Mapping[str, bytes]
+    ) -> AsyncGenerator[GenerationChunk, None]:
         """Ask; if the model does not hold the picture, send it and ask once more."""
         try:
             async with contextlib.aclosing(self._backend.stream(request)) as chunks:
@@ -174,6 +204,7 @@ class VisavisChatModel(BaseChatModel):
                     "input_tokens": chunk.completion.input_tokens,
                     "output_tokens": chunk.completion.output_tokens,
                     "total_tokens": chunk.completion.input_tokens + chunk.completion.output_tokens,
+                    "input_token_details": cast(InputTokenDetails, {"image": chunk.completion.image_tokens}),
                 },
             )
         return ChatGenerationChunk(message=message)
@@ -184,8 +215,17 @@ class VisavisChatModel(BaseChatModel):
             "finish_reason": completion.finish_reason.value,
             "confidence": completion.confidence,
             "image": completion.image,
-            "image_tokens": completion.image_tokens,
         }
+
+
+async def _after(said: int, chunks: AsyncGenerator[GenerationChunk, None]) -> AsyncGenerator[GenerationChunk, None]:
+    """The chunks without the first `said` characters."""
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            text = chunk.text[said:]
+            said -= len(chunk.text) - len(text)
+            if text or chunk.completion is not None:
+                yield replace(chunk, text=text)
 
 
 def _region(region: Any, image: str | None) -> Region | None:

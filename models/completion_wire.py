@@ -21,6 +21,7 @@ from visavis.models.errors import (
     Busy,
     ImageTooLarge,
     ModelError,
+    ServerLost,
     TextTooLong,
     UnknownImage,
     UnsupportedImage,
@@ -172,7 +173,7 @@ async def read_events(lines: AsyncIterable[str]) -> AsyncGenerator[GenerationChu
     """The lines of a streamed answer -> its chunks.
 
     Raises:
-        ModelError: of the code that the server sent; also when the answer breaks off.
+        ModelError: of the code that the server sent. ServerLost: the answer breaks off.
     """
     said = ""
     async for line in lines:
@@ -186,7 +187,7 @@ async def read_events(lines: AsyncIterable[str]) -> AsyncGenerator[GenerationChu
         yield GenerationChunk(text, _read_tail(body, said) if "visavis" in body else None)
         if "visavis" in body:
             return
-    raise ModelError("the model server broke off in the middle of an answer")
+    raise ServerLost(broke_off=True)
 
 
 def write_error(error: ModelError) -> dict[str, Any]:

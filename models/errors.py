@@ -9,7 +9,8 @@ The text of an error is one sentence fit for a person; it never holds a tracebac
     │   ├── ImageTooLarge (image_too_large)
     │   └── UnsupportedImage (unsupported_image)
     ├── UnknownImage (unknown_image)
-    └── Busy (busy)
+    ├── Busy (busy)
+    └── ServerLost (model_error)
 """
 
 from __future__ import annotations
@@ -76,3 +77,12 @@ class Busy(ModelError):
     def __init__(self, waiting: int) -> None:
         super().__init__(f"too many questions are waiting ({waiting}): try again in a moment")
         self.waiting = waiting
+
+
+class ServerLost(ModelError):
+    """The model server cannot be reached, or `broke_off` in the middle of a request; it may well come back."""
+
+    def __init__(self, *, broke_off: bool) -> None:
+        what = "the connection to the model server broke off" if broke_off else "the model server cannot be reached"
+        super().__init__(what)
+        self.broke_off = broke_off

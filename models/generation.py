@@ -53,6 +53,11 @@ class SamplingParameters:
         """True if nothing is drawn by chance."""
         return self.temperature == 0.0
 
+    @property
+    def repeatable(self) -> bool:
+        """True if the same question gets the same answer again."""
+        return self.greedy or self.seed is not None
+
 
 @dataclass(frozen=True)
 class Region:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from visavis.models.completion_wire import read_error, read_events, write_request
-from visavis.models.errors import ModelError
+from visavis.models.errors import ModelError, ServerLost
 from visavis.models.generation import GenerationChunk, GenerationRequest
 from visavis.models.images import image_id
 
@@ -34,7 +34,7 @@ class ModelClient:
         """Pieces of the answer, as the engine's own `stream`. Closing it closes the request, which frees the row.
 
         Raises:
-            ModelError: of the code that the server gave, or `model_error` if it cannot be reached.
+            ModelError: of the code that the server gave. ServerLost: it cannot be reached or died meanwhile.
         """
         with _plain_errors():
             async with self._client().stream("POST", "chat/completions", json=write_request(request)) as response:
@@ -89,7 +89,9 @@ async def _check(response: httpx.Response) -> None:
 def _plain_errors() -> Iterator[None]:
     try:
         yield
-    except httpx.ConnectError as error:
-        raise ModelError("the model server cannot be reached") from error
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise ServerLost(broke_off=False) from error
+    except httpx.TimeoutException as error:
+        raise ModelError("the model server did not answer in time") from error
     except httpx.HTTPError as error:
-        raise ModelError("the connection to the model server broke off") from error
+        raise ServerLost(broke_off=True) from error

@@ -14,7 +14,8 @@ from tiny_checkpoint import drawn_picture, until
 
 from visavis.models.chat_model import VisavisChatModel
 from visavis.models.engine import InferenceEngine
-from visavis.models.errors import BadRequest, ModelError, UnknownImage
+from visavis.models.errors import BadRequest, ModelError, ServerLost, UnknownImage
+from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest
 
 PICTURES = {hashlib.sha256(data).hexdigest(): data for data in (drawn_picture(), drawn_picture("blue"))}
 RED, BLUE = PICTURES
@@ -70,7 +71,7 @@ async def test_streams_text_then_metadata(chat: VisavisChatModel) -> None:
     assert last.response_metadata["model_name"] == "visavis-embedded"
     assert 0 < last.response_metadata["confidence"] <= 1
     assert last.usage_metadata is not None
-    assert last.usage_metadata["input_tokens"] > last.response_metadata["image_tokens"] == 17
+    assert last.usage_metadata["input_tokens"] > last.usage_metadata["input_token_details"]["image"] == 17
     whole = await chat.ainvoke(showing(RED), temperature=1.0, seed=1)
     assert "".join(str(chunk.content) for chunk in chunks) == whole.content
 
@@ -148,12 +149,54 @@ async def test_sync_calls_run_beside_the_loop(chat: VisavisChatModel) -> None:
 
 
 async def test_unreachable_server_is_a_model_error(tmp_path: object) -> None:
-    chat = VisavisChatModel(base_url=f"unix://{tmp_path}/nobody.sock")
+    chat = VisavisChatModel(base_url=f"unix://{tmp_path}/nobody.sock", patience_s=0)
     with pytest.raises(ModelError, match="cannot be reached") as failed:
         await chat.ainvoke("hello")
     assert failed.value.code == "model_error"
     with contextlib.suppress(RuntimeError):
         await chat.aclose()
+
+
+class DyingServer:
+    """Stands in for the client of a model server: each call says some pieces and is lost, or ends the answer."""
+
+    def __init__(self, *calls: tuple[list[str], ServerLost | None]) -> None:
+        self._calls = list(calls)
+
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        pieces, lost = self._calls.pop(0)
+        for piece in pieces:
+            yield GenerationChunk(piece)
+        if lost is not None:
+            raise lost
+        yield GenerationChunk("", Completion("".join(pieces), FinishReason.STOP))
+
+
+def over(*calls: tuple[list[str], ServerLost | None], **options: float) -> VisavisChatModel:
+    chat = VisavisChatModel(base_url="unix:///nobody.sock", **options)
+    chat._backend = DyingServer(*calls)  # type: ignore[assignment]
+    return chat
+
+
+BROKE_OFF, UNREACHABLE = ServerLost(broke_off=True), ServerLost(broke_off=False)
+
+
+async def test_a_server_that_dies_is_waited_for_and_nothing_is_said_twice() -> None:
+    chat = over((["A ", "red"], BROKE_OFF), ([], UNREACHABLE), (["A", " red b", "all."], None))
+    assert [str(chunk.content) async for chunk in chat.astream("what is it?")] == ["A ", "red", " b", "all.", ""]
+
+
+async def test_a_question_that_kills_the_server_twice_is_given_up() -> None:
+    chat = over((["A "], BROKE_OFF), (["A "], BROKE_OFF))
+    with pytest.raises(ServerLost, match="broke off"):
+        await chat.ainvoke("what is it?")
+
+
+async def test_half_an_answer_left_to_chance_is_not_patched_together() -> None:
+    with pytest.raises(ServerLost):
+        await over((["A "], BROKE_OFF), temperature=0.5).ainvoke("what is it?")
+    begun_again = over(([], BROKE_OFF), (["Yes."], None), temperature=0.5)
+    assert (await begun_again.ainvoke("what is it?")).content == "Yes."
 
 
 def test_needs_one_place_to_run() -> None:
