@@ -1,8 +1,8 @@
 """Cross-attention fusion: text states attend to the picture's patches through gates that start at zero.
 
-The tanh gate follows Flamingo (Alayrac et al. 2022, section 2.2), but one a channel, as LayerScale has it (Touvron et al.
-2021): a single gate a layer crosses zero again and again, turns the gradient of all that stands behind it round each
-time, and never opened. With closed gates this is a text-only encoder.
+The tanh gate follows Flamingo (Alayrac et al. 2022, section 2.2), but one a channel, as LayerScale has it (Touvron et
+al. 2021): a single gate a layer crosses zero again and again, turns the gradient of all that stands behind it round
+each time, and never opened. With closed gates this is a text-only encoder.
 Shape letters: B turns, T text tokens, P patches, D width.
 """
 
