@@ -132,9 +132,9 @@ async def test_the_next_question_sees_the_talk_and_the_newest_picture(world: Wor
     block = {"type": "image", "file_id": ref.sha256}
     assert [m.content for m in model.asked[0]] == [[block, {"type": "text", "text": "Describe the picture."}]]
     assert [m.content for m in model.asked[1]] == [
-        "Describe the picture.",
+        [block, {"type": "text", "text": "Describe the picture."}],
         "A red ball.",
-        [block, {"type": "text", "text": "What colour?"}],
+        "What colour?",
     ]
 
 
