@@ -49,7 +49,10 @@ class AccessRules:
         """Behind a loopback bind any other name is a page that rebinds its DNS name to this machine."""
         if not self._loopback_only:
             return True
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         return is_loopback(name) or (
             self._public_origin is not None and host.lower() == _authority(self._public_origin)
         )

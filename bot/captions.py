@@ -23,6 +23,7 @@ async def captions(settings: Settings, photos: Sequence[Path], show: Callable[[R
     all_well = True
     with open_model(settings, images) as model:
         for photo in photos:
+            images.clear()
             result = await _caption(LocalConversation(model), images, photo)
             all_well &= "error" not in result
             show(result)

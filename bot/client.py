@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from visavis.bot.settings import is_loopback
 from visavis.dialogue.errors import DialogueError, ErrorCode
@@ -29,6 +29,7 @@ from visavis.dialogue.wire import VERSION, CommandName, FrameName, parse_event
 LARGEST_FRAME = 16 * 2**20
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
+HELLO_TIMEOUT_S = 20.0
 Frame = dict[str, Any]
 
 
@@ -61,6 +62,7 @@ class ChatClient:
         self.model = ""
         self.turns: list[Frame] = []
         self._patience_s = patience_s
+        self._largest_image = 0
         self._socket: ClientConnection | None = None
 
     async def __aenter__(self) -> Self:
@@ -82,13 +84,9 @@ class ChatClient:
             ServerRefused: not a picture, too large, ...
         """
         request = str(uuid.uuid4())
-        await self._send({"type": CommandName.IMAGE, "id": request, "mime": mime, "bytes": len(data)})
-        await self._open_socket.send(data)
-        while True:
-            frame = await self._receive()
-            if frame["type"] == FrameName.IMAGE_STORED and frame["id"] == request:
-                return str(frame["image"])
-            _raise_if_error(frame, request)
+        command = {"type": CommandName.IMAGE, "id": request, "mime": mime, "bytes": len(data)}
+        stored = await self._request(command, FrameName.IMAGE_STORED, data)
+        return str(stored["image"])
 
     async def ask(
         self, text: str, images: Sequence[str] = (), *, turn: str | None = None
@@ -110,8 +108,8 @@ class ChatClient:
                     is_sent = True
                 event = _event(await self._receive(), turn)
             except ConnectionClosed:
-                await self._reconnect(turn, seen)
                 is_sent = seen != Seen()
+                await self._reconnect({"turn": turn, "attempt": seen.attempt, "seq": seen.seq} if is_sent else None)
                 continue
             except ServerRefused as refusal:
                 if refusal.code == ErrorCode.REPLAY_EXPIRED:
@@ -133,38 +131,55 @@ class ChatClient:
 
     async def forget(self) -> Frame:
         """Delete the conversation; gives the receipt."""
-        await self._send({"type": CommandName.FORGET})
-        while True:
-            frame = await self._receive()
-            if frame["type"] == FrameName.FORGOTTEN:
-                return dict(frame["receipt"])
-            _raise_if_error(frame, None)
+        return dict((await self._request({"type": CommandName.FORGET}, FrameName.FORGOTTEN))["receipt"])
 
     @property
     def _open_socket(self) -> ClientConnection:
         assert self._socket is not None, "use `async with ChatClient(...)`"
         return self._socket
 
-    async def _connect(self, resume: Frame | None) -> None:
-        proxy: Literal[True] | None = None if is_loopback(urlsplit(self.url).hostname or "") else True
+    async def _request(self, command: Frame, answer: FrameName, data: bytes = b"") -> Frame:
+        """Send a command and await its answer; once more when the connection was lost meanwhile."""
         try:
-            self._socket = await connect(self.url, compression=None, max_size=LARGEST_FRAME, proxy=proxy)
-        except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
-            raise ServerUnreachable(f"No visavis server answers at {self.url} ({error}).") from error
-        hello = {"type": CommandName.HELLO, "version": VERSION, "session": self.session, "resume": resume}
-        await self._send({name: value for name, value in hello.items() if value is not None})
-        frame = await self._receive()
-        _raise_if_error(frame, None)
-        self.session, self.model, self.turns = frame["session"], frame["model"], frame["turns"]
+            return await self._exchange(command, answer, data)
+        except ConnectionClosed:
+            await self._reconnect()
+        try:
+            return await self._exchange(command, answer, data)
+        except ConnectionClosed as error:
+            raise ServerUnreachable(f"The connection to {self.url} was lost twice.") from error
 
-    async def _reconnect(self, turn: str, seen: Seen) -> None:
-        resume = None if seen == Seen() else {"turn": turn, "attempt": seen.attempt, "seq": seen.seq}
+    async def _exchange(self, command: Frame, answer: FrameName, data: bytes) -> Frame:
+        await self._send(command)
+        if 0 < len(data) <= self._largest_image:  # one that is too large is only announced, and refused
+            await self._open_socket.send(data)
+        while True:
+            frame = await self._receive()
+            if frame["type"] == answer and frame.get("id") == command.get("id"):
+                return frame
+            _raise_if_error(frame, command.get("id"))
+
+    async def _connect(self, resume: Frame | None) -> None:
+        hello = {"type": CommandName.HELLO, "version": VERSION, "session": self.session, "resume": resume}
+        try:
+            proxy: Literal[True] | None = None if is_loopback(urlsplit(self.url).hostname or "") else True
+            self._socket = await connect(self.url, compression=None, max_size=LARGEST_FRAME, proxy=proxy)
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await self._send({name: value for name, value in hello.items() if value is not None})
+                frame = await self._receive()
+            _raise_if_error(frame, None)
+            self.session, self.model, self.turns = frame["session"], frame["model"], frame["turns"]
+            self._largest_image = frame["limits"]["image_bytes"]
+        except (OSError, WebSocketException, ValueError, OverflowError, KeyError, TypeError) as error:
+            raise ServerUnreachable(f"No visavis server answers at {self.url} ({error}).") from error
+
+    async def _reconnect(self, resume: Frame | None = None) -> None:
         delay = FIRST_DELAY_S
         deadline = time.monotonic() + self._patience_s
         while True:
             try:
                 return await self._connect(resume)
-            except (ServerUnreachable, ConnectionClosed) as error:
+            except ServerUnreachable as error:
                 if time.monotonic() + delay > deadline:
                     raise ServerUnreachable(f"The connection to {self.url} was lost and did not come back.") from error
             await asyncio.sleep(delay)
@@ -194,7 +209,10 @@ def _raise_if_error(frame: Frame, request: str | None) -> None:
 
 def _socket_url(url: str) -> str:
     """`host:port`, `http(s)://host[:port][/path]` or `ws(s)://...` as the address of the chat socket."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError:
+        return url  # connecting says what is wrong with it
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     path = parts.path.rstrip("/")
     return urlunsplit((scheme, parts.netloc, path if path.endswith("/chat") else f"{path}/chat", "", ""))

@@ -184,7 +184,14 @@ class EmbeddedStore:
 
 
 def _is_running_store(pid: int) -> bool:
-    """Guards against a process id that was used again since the pid file was written, and against zombies."""
+    """Guards against a process id that was used again since the pid file was written, and against zombies. Slim
+    containers have no `ps`, macOS has no `/proc`."""
+    if Path("/proc/self/stat").exists():
+        try:
+            said = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # 123 (valkey-server) S ...
+        except OSError:
+            return False
+        return "-server) " in said and "-server) Z" not in said
     asked = ["ps", "-ww", "-o", "stat=", "-o", "comm=", "-p", str(pid)]
     said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return "-server" in said and not said.startswith("Z")

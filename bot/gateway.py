@@ -72,13 +72,22 @@ async def run_gateway(settings: Settings, listener: socket.socket) -> None:
         drain.cancel()
 
 
+def log_at(level: str) -> None:
+    """Log to standard error, but never what people say: at `debug`, uvicorn would write down every frame. It also
+    complains of each handshake that is refused, although it has sent the refusal."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    server = logging.getLogger("uvicorn.error")
+    server.setLevel(max(server.getEffectiveLevel(), logging.INFO))
+    server.addFilter(lambda record: "without completing handshake" not in record.getMessage())
+
+
 def main() -> None:
     """Entry of the process that the supervisor starts."""
     parser = argparse.ArgumentParser(prog="visavis gateway", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="descriptor of a listening socket")
     descriptor = parser.parse_args().fd
     settings = load_settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_at(settings.log_level)
     with socket.socket(fileno=descriptor) as listener:
         asyncio.run(run_gateway(settings, listener))
 

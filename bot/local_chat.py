@@ -41,6 +41,10 @@ class MemoryImages:
         self._images[image.ref.sha256] = image.data
         return image.ref.sha256
 
+    def clear(self) -> None:
+        """Forget all pictures."""
+        self._images.clear()
+
     async def read(self, sha256: str) -> bytes:
         """The bytes of a picture; raises UnknownImage if it was never added."""
         if sha256 not in self._images:

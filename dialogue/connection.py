@@ -146,9 +146,9 @@ class _Connection:
                 receipt = await self._manager.forget(self._known_session())
                 await self._send(wire.forgotten_frame(asdict(receipt)))
 
-    def _known_session(self) -> str:
+    def _known_session(self, answered: str | None = None) -> str:
         if self._session is None:
-            raise BadRequest("Expected 'hello' before anything else.")
+            raise BadRequest("Expected 'hello' before anything else.", id=answered)
         return self._session
 
     async def _hello(self, hello: wire.Hello) -> None:
@@ -171,7 +171,7 @@ class _Connection:
 
     def _announce(self, command: wire.ImageCommand) -> None:
         self._skips_binary = True  # until it is found acceptable
-        self._known_session()
+        self._known_session(command.id)
         if command.bytes > self._limits.image.max_bytes:
             error = too_many_bytes(command.bytes, self._limits.image)
             error.id = command.id

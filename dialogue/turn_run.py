@@ -41,6 +41,7 @@ T = TypeVar("T")
 _BROKEN = "The model could not answer this; please try again."
 _TOO_SLOW = "The model took too long and was stopped; please try again."
 _DIED_TWICE = "The server stopped twice while it worked on this answer; please send the question again."
+_TELLING = set(ErrorCode) - {ErrorCode.MODEL_ERROR, ErrorCode.INTERNAL_ERROR}
 
 
 class _Stop(Enum):
@@ -90,13 +91,17 @@ class TurnRun:
             await asyncio.wait([self._answering])
             await keeper
             if self._stop is not _Stop.LOST:
-                await self._finish(self._answering.result())
+                await self._finish(self._end_of(self._answering))
         except asyncio.CancelledError:
             await self._hand_over(keeper)
             raise
         finally:
             self._log.is_local = False
             self._log.wake()
+
+    def _end_of(self, answering: asyncio.Task[FinalEvent]) -> FinalEvent:
+        """A task that is cancelled before its first step never gets to say so."""
+        return self._cancelled() if answering.cancelled() and self._stop else answering.result()
 
     def cancel(self) -> None:
         """Stop the answer; what was said by then is kept."""
@@ -185,12 +190,13 @@ class TurnRun:
         return TurnFailed(**self._place(), code=str(code), message=message)
 
     def _failure(self, error: Exception) -> TurnFailed:
-        """What a client may see of a model's exception: its message only when it carries one of our codes."""
+        """What a client may see of a model's exception: its message only when it carries a code of ours that says
+        what to do about it."""
         if isinstance(error, TimeoutError):
             return self._failed(ErrorCode.MODEL_ERROR, _TOO_SLOW)
         code = getattr(error, "code", None)
-        if isinstance(code, str) and code in set(ErrorCode):
-            return self._failed(ErrorCode(code), str(error) or _BROKEN)
+        if isinstance(code, str) and code in _TELLING:
+            return self._failed(ErrorCode(code), _sentence(str(error)) or _BROKEN)
         return self._failed(ErrorCode.MODEL_ERROR, _BROKEN)
 
     async def _keep_claim(self, answering: asyncio.Task[FinalEvent]) -> None:
@@ -241,6 +247,11 @@ class TurnRun:
                     raise
                 await asyncio.sleep(pause_s)
                 pause_s = min(2.0, pause_s * 2)
+
+
+def _sentence(message: str) -> str:
+    """Models write their messages as programs do."""
+    return message and message[0].upper() + message[1:] + ("" if message[-1] in ".!?" else ".")
 
 
 def _ms_since(start: float) -> int:

@@ -255,7 +255,10 @@ def _refuse_constant(name: str) -> None:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"} | {
+        int: "a whole number",
+        float: "a number with a fraction",
+    }
     return names.get(type(value), "null")
 
 

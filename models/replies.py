@@ -1,4 +1,4 @@
-"""What is said without running the decoder: greetings, thanks, what this is, no picture yet, a script it cannot read.
+"""What is said without running the decoder: greetings, thanks, what this is, no picture yet, no words it can read.
 
 The model answers about pictures alone, so these have their own words here, for every channel alike. Pure functions;
 which of several wordings is used depends on the question only, so that a repeated turn gets the same answer.
@@ -9,11 +9,15 @@ from __future__ import annotations
 import re
 import zlib
 
-from visavis.models.text_checks import is_readable
+from visavis.models.text_checks import has_words, is_readable
 
 UNREADABLE = (
     "I'm sorry, I can't read that script. I only understand English: could you ask me in English, please?",
     "I can't read those letters, so I would only be guessing. I understand English: please try that.",
+)
+NO_WORDS = (
+    "I can't make a question out of that: I only read English words. What would you like to know?",
+    "I only understand words, English ones. Could you ask me in words, please?",
 )
 NO_PICTURE = (
     "Show me a picture first, then ask me about it.",
@@ -67,12 +71,14 @@ def reply_without_model(question: str, *, has_picture: bool) -> str | None:
     small_talk = _small_talk(question, has_picture)
     if small_talk is not None:
         return small_talk
-    return None if has_picture else _choose(NO_PICTURE, question)
+    if not has_picture:
+        return _choose(NO_PICTURE, question)
+    return None if has_words(question) else _choose(NO_WORDS, question)
 
 
 def is_small_talk(question: str) -> bool:
     """True for a turn that is not about any picture, so that it is no context for the next question."""
-    return not is_readable(question) or _small_talk(question, True) is not None
+    return not (is_readable(question) and has_words(question)) or _small_talk(question, True) is not None
 
 
 def _small_talk(question: str, has_picture: bool) -> str | None:

@@ -21,3 +21,8 @@ def is_readable(text: str) -> bool:
     letters = [letter for letter in text if letter.isalpha()]
     latin = sum("LATIN" in unicodedata.name(letter, "") for letter in letters)
     return 2 * latin >= len(letters)
+
+
+def has_words(text: str) -> bool:
+    """False for a text of signs alone, such as emoji or question marks: whatever is said to it would be a guess."""
+    return any(char.isalnum() for char in text)

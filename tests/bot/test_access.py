@@ -69,6 +69,7 @@ def test_an_allowed_page_gets_cors_headers(open_client: OpenClient) -> None:
 def test_a_rebound_name_is_not_answered_behind_a_loopback_bind(open_client: OpenClient) -> None:
     with open_client("http://evil.example:8080") as client:
         assert client.get("/").status_code == 421
+        assert client.get("/", headers={"Host": "["}).status_code == 421
     with open_client("http://localhost:8080") as client:
         assert client.get("/").status_code == 200
     with open_client("https://chat.example", public_url="https://chat.example/") as client:

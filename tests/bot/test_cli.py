@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from langchain_core.language_models import BaseChatModel
+from PIL import Image
 from running_gateway import RunGateway
 from scripted_chat_model import ScriptedChatModel
 from typer.testing import CliRunner
 
 from visavis.bot import captions, doctor, terminal_chat
 from visavis.bot.cli import app
+from visavis.bot.local_chat import MemoryImages
 from visavis.bot.settings import load_settings
 
 HEAVY = {"asyncio", "langchain_core", "numpy", "PIL", "pydantic", "redis", "rich", "starlette", "torch", "transformers"}
@@ -46,6 +48,11 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys, visavis.bot.cli; print(*{name.partition('.')[0] for name in sys.modules})"
     imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not HEAVY & set(imported)
+
+
+def test_the_module_is_the_command_too() -> None:
+    said = subprocess.run([sys.executable, "-m", "visavis.bot.cli", "--help"], capture_output=True, text=True)
+    assert said.returncode == 0 and "doctor" in said.stdout
 
 
 def test_every_command_explains_itself() -> None:
@@ -112,6 +119,17 @@ def test_chat_in_process_reads_commands_and_never_drives_the_terminal(
     assert result.exit_code == 0
     assert "red[2J square" in result.stdout
     assert "none.png: No such file" in result.stdout
+
+
+def test_caption_keeps_one_photo_at_a_time(
+    model: ScriptedChatModel, photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[MemoryImages] = []
+    monkeypatch.setattr(captions, "MemoryImages", lambda limits: made.append(MemoryImages(limits)) or made[0])
+    other = tmp_path / "other.png"
+    Image.new("RGB", (9, 9), "blue").save(other)
+    assert CliRunner().invoke(app, ["caption", str(photo_file), str(other)]).exit_code == 0
+    assert len(made[0]._images) == 1
 
 
 async def test_chat_with_a_server(run_gateway: RunGateway, photo_file: Path) -> None:

@@ -58,6 +58,18 @@ async def test_a_restarted_gateway_knows_the_conversation(run_gateway: RunGatewa
     assert refused.value.code == "unknown_session"
 
 
+async def test_a_picture_arrives_over_a_lost_connection_and_a_huge_one_is_refused(
+    run_gateway: RunGateway, photo: bytes
+) -> None:
+    async with run_gateway() as url, ChatClient(url) as client:
+        client._open_socket.transport.abort()
+        image = await client.add_image(photo)
+        with pytest.raises(ServerRefused) as refused:
+            await client.add_image(bytes(50 * 2**20))
+        assert refused.value.code == "image_too_large"
+        assert [event async for event in client.ask("What is it?", [image])]
+
+
 async def test_cancel_ends_the_turn(run_gateway: RunGateway) -> None:
     async with run_gateway(ScriptedChatModel(answer=LONG_ANSWER, pause_s=0.05)) as url, ChatClient(url) as client:
         turn = "7f9c24e5-7a0c-4b55-9d2e-0d6b6f1c2a33"
@@ -79,6 +91,27 @@ async def test_refusals_are_errors_with_a_code(run_gateway: RunGateway) -> None:
             await anext(client.ask("What?", ["0" * 64]))
         assert refused.value.code == "unknown_image"
         assert [event async for event in client.ask("Still there?")]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://[", "ftp://127.0.0.1", "http://127.0.0.1:x"])
+async def test_an_address_that_is_none_is_one_sentence(url: str) -> None:
+    with pytest.raises(ServerUnreachable):
+        async with ChatClient(url):
+            pass
+
+
+async def test_a_stranger_at_the_address_is_one_sentence() -> None:
+    from websockets.asyncio.server import ServerConnection, serve
+
+    async def chatter(socket: ServerConnection) -> None:
+        await socket.send("welcome" if socket.request and "b" in socket.request.path else "{}")
+
+    async with serve(chatter, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for path in ("a", "b"):
+            with pytest.raises(ServerUnreachable, match="No visavis server"):
+                async with ChatClient(f"127.0.0.1:{port}/{path}"):
+                    pass
 
 
 async def test_an_address_without_a_server_is_one_sentence() -> None:

@@ -40,6 +40,13 @@ async def test_it_listens_on_its_socket_alone_and_keeps_its_files_by_engine(stor
     assert (store.folder / "appendonlydir").is_dir()
 
 
+async def test_it_is_known_where_there_is_no_ps(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert store._pid() == (store._process and store._process.pid)
+    await store.stop()
+    assert await ping(store.socket_path) is None
+
+
 async def test_it_leads_a_session_of_its_own(store: EmbeddedStore) -> None:
     pid = store._pid()
     assert pid is not None

@@ -222,6 +222,18 @@ async def test_cancel_before_the_first_token(world: World) -> None:
     assert isinstance(events[-1], TurnCancelled) and events[-1].text == ""
 
 
+async def test_cancel_before_the_answer_has_taken_its_first_step(world: World) -> None:
+    manager = world.manager(FakeChatModel())
+    session, asked = await manager.new_session(), command()
+    log = await manager.submit(session, asked)
+    while not manager.running_turns:  # noqa: ASYNC110 - the very next step of the loop is the one
+        await asyncio.sleep(0)
+    await manager.cancel(session, asked.id)
+    events = await collect(manager.follow(log))
+    check_order(events)
+    assert isinstance(events[-1], TurnCancelled) and events[-1].attempt == 1
+
+
 async def test_cancel_of_a_waiting_turn_lets_the_running_one_be(world: World) -> None:
     model = FakeChatModel(gate=asyncio.Semaphore(0))
     manager = world.manager(model)
@@ -361,7 +373,8 @@ async def test_drain_refuses_lets_finish_and_hands_over(world: World) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "tells"),
     [
-        (CodedError("busy", "Too many are asking; try again."), "busy", "Too many"),
+        (CodedError("busy", "too many are asking: try again"), "busy", "Too many are asking: try again."),
+        (CodedError("model_error", "shard x.safetensors is torn"), "model_error", "could not answer"),
         (CodedError("made_up", "secret path"), "model_error", "could not answer"),
         (RuntimeError("secret path"), "model_error", "could not answer"),
         (UnknownImage("That picture is gone."), "unknown_image", "is gone"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from visavis.models.replies import NO_PICTURE, UNREADABLE, is_small_talk, reply_without_model
+from visavis.models.replies import NO_PICTURE, NO_WORDS, UNREADABLE, is_small_talk, reply_without_model
 from visavis.models.text_checks import clean_text, is_readable
 
 
@@ -21,7 +21,7 @@ def test_small_talk_is_answered_in_character(question: str) -> None:
 @pytest.mark.parametrize(
     "question",
     ["What is this?", "hi, what color is it?", "is the man saying hello?", "What are they doing?", "thanks. is it red?",
-     "Describe the picture.", "Who is he?", "what do you see?", "?", "42", "😀", "",
+     "Describe the picture.", "Who is he?", "what do you see?", "42",
      "What does 猫 mean in the picture?", "¿Qué es esto?", "What color is it? In one word."],
 )  # fmt: skip
 def test_questions_about_the_picture_are_left_to_the_model(question: str) -> None:
@@ -35,6 +35,13 @@ def test_questions_about_the_picture_are_left_to_the_model(question: str) -> Non
 def test_scripts_that_are_not_read_get_an_honest_sentence(question: str) -> None:
     for has_picture in (True, False):
         assert reply_without_model(question, has_picture=has_picture) in UNREADABLE
+
+
+@pytest.mark.parametrize("question", ["?", "😀", "🐱🐱?!", "", "..."])
+def test_signs_without_a_word_are_no_question(question: str) -> None:
+    assert is_small_talk(question)
+    assert reply_without_model(question, has_picture=True) in NO_WORDS
+    assert reply_without_model(question, has_picture=False) in NO_PICTURE
 
 
 def test_the_same_question_gets_the_same_words_and_others_vary() -> None:

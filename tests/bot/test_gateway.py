@@ -1,0 +1,31 @@
+"""The process of a gateway: what its log holds. How it drains is tested with the supervisor."""
+
+import contextlib
+import logging
+
+import pytest
+from running_gateway import RunGateway
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
+
+from visavis.bot.client import ChatClient
+from visavis.bot.gateway import log_at
+
+
+async def test_the_log_holds_neither_what_people_say_nor_a_complaint_for_each_refusal(
+    run_gateway: RunGateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = logging.getLogger("uvicorn.error")
+    monkeypatch.setattr(server, "filters", [])
+    monkeypatch.setattr(server, "level", logging.NOTSET)
+    caplog.set_level(logging.DEBUG)
+    log_at("debug")
+    async with run_gateway() as url:
+        async with ChatClient(url) as client, contextlib.aclosing(client.ask("My secret is blue.")) as events:
+            assert [event async for event in events]
+        with pytest.raises(InvalidStatus):
+            await connect(url.replace("http", "ws") + "/chat", origin=Origin("https://evil.example"), proxy=None)
+    records = [record for record in caplog.records if record.name.startswith(("uvicorn", "visavis"))]
+    assert records
+    assert not [record for record in records if "secret" in record.getMessage() or record.levelno >= logging.ERROR]
