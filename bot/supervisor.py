@@ -29,6 +29,7 @@ FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
 STEADY_AFTER_S = 30.0
 START_ATTEMPTS = 3
+TOLD_WHY = 1  # the exit code of a child that has said what is wrong: trying again would not help
 STORE_WATCH_S = 0.25
 LICENCE_NOTE = "The embedded model's weights may be used for research only (models/weights/LICENSE-WEIGHTS)."
 
@@ -58,7 +59,7 @@ class Child:
             attempts += 1
             if self._stopping.is_set():
                 return
-            if not self.was_ready and attempts >= START_ATTEMPTS:
+            if not self.was_ready and (code == TOLD_WHY or attempts >= START_ATTEMPTS):
                 raise ServeError(f"The {self.name} ended with code {code} before it was ready; its reason is above.")
             delay = FIRST_DELAY_S if time.monotonic() - started > STEADY_AFTER_S else min(2 * delay, LONGEST_DELAY_S)
             log.error("the %s ended with code %s; it starts again in %.1f s", self.name, code, delay)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from visavis.models import register
 from visavis.models.errors import ModelError
@@ -31,14 +31,16 @@ def load_model(
     target = pick_device(device)
     register()
     disable_progress_bar()  # loading takes a blink; a bar would only disturb what the caller prints
+    set_verbosity_error()  # what does not fit is told below, in one sentence instead of a report
     try:
         options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
-        loaded: Any = VisavisForConditionalGeneration.from_pretrained(folder, output_loading_info=True, **options)
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded: Any = VisavisForConditionalGeneration.from_pretrained(folder, **options)
         processor = VisavisProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers, safetensors and tokenizers each have errors of their own
         raise ModelError(f"the checkpoint in {folder} cannot be read: {_first_line(error)}") from error
     model, info = loaded
-    if wrong := [*info["missing_keys"], *info["mismatched_keys"]]:
+    if wrong := [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
         raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
     return model.eval().to(target), processor
 

@@ -173,6 +173,13 @@ async def test_a_child_that_never_gets_ready_is_given_up() -> None:
         await child.run()
 
 
+async def test_a_child_that_says_what_is_wrong_is_not_tried_again(tmp_path: Path) -> None:
+    child = Child("model server", ["/bin/sh", "-c", f"echo no >> {tmp_path}/said; exit 1"], {})
+    with pytest.raises(ServeError, match="its reason is above"):
+        await child.run()
+    assert (tmp_path / "said").read_text() == "no\n"
+
+
 async def test_a_child_that_will_not_go_is_killed() -> None:
     child = Child("stubborn", ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], dict(os.environ))
     task = asyncio.create_task(child.run())

@@ -42,12 +42,15 @@ def test_a_corrupted_shard_is_refused(checkpoint: Path, damage: bytes) -> None:
         load_model(checkpoint)
 
 
-def test_weights_of_another_shape_are_refused(checkpoint: Path) -> None:
+def test_weights_of_another_shape_are_refused_in_one_sentence(
+    checkpoint: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     config["decoder"]["intermediate_size"] = 48
     (checkpoint / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=r"does not fit its config.json: decoder\..* is missing or misshapen"):
         load_model(checkpoint)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_devices() -> None:
