@@ -93,8 +93,10 @@ def chat(
 
 @app.command()
 def ask(
-    photo: Annotated[Path, typer.Argument(help="A JPEG, PNG, WebP or GIF file.")],
-    questions: Annotated[list[str], typer.Argument(metavar="QUESTION [FOLLOW-UP]...", help="What to ask, in order.")],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A JPEG, PNG, WebP or GIF file.")],
+    questions: Annotated[
+        list[str], typer.Argument(metavar="QUESTION", help="What to ask; several are asked in order.")
+    ],
     model: Model = None,
     device: Device = None,
 ) -> None:
@@ -111,7 +113,7 @@ def ask(
 
 @app.command()
 def caption(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="JPEG, PNG, WebP or GIF files.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="JPEG, PNG, WebP or GIF files.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a photo.")] = False,
     model: Model = None,
     device: Device = None,

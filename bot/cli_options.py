@@ -55,6 +55,9 @@ def sentences() -> Iterator[None]:
         yield
     except ModelNotFound as error:
         fail(str(error), code=2)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
     except (DialogueError, ModelError, ConnectionError) as error:
         fail(str(error), code=1)
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -60,7 +60,7 @@ class LocalConversation:
     messages: list[BaseMessage] = field(default_factory=list)
     last: dict[str, Any] = field(default_factory=dict)
 
-    async def ask(self, text: str, images: list[str]) -> AsyncIterator[str]:
+    async def ask(self, text: str, images: list[str]) -> AsyncGenerator[str, None]:
         """Yield the answer piece by piece; `last` then holds its metadata. An answer that failed leaves no trace."""
         question = HumanMessage(_content(text, images))
         whole = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from visavis.bot.client import ChatClient
@@ -27,7 +27,7 @@ async def chat_with_server(url: str) -> None:
         await converse(add, lambda text, images: _pieces(client, text, images))
 
 
-async def _pieces(client: ChatClient, text: str, images: list[str]) -> AsyncIterator[str]:
+async def _pieces(client: ChatClient, text: str, images: list[str]) -> AsyncGenerator[str, None]:
     """What to write of a turn's events."""
     written = ""
     async with contextlib.aclosing(client.ask(text, images)) as events:

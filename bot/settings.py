@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -81,6 +82,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _check_redis_url(self) -> Settings:
+        """A rule of its own, because the sentence about a single value repeats it, and this one may hold a password."""
+        if self.redis_url is not None and not re.match(r"(rediss?://[^/]+|unix:///)", self.redis_url):
+            raise ValueError("--redis-url (VISAVIS_REDIS_URL): expected redis://..., rediss://... or unix:///...")
+        return self
 
     @model_validator(mode="after")
     def _refuse_open_bind(self) -> Settings:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from visavis.bot.local_chat import LocalConversation, MemoryImages, open_model
@@ -20,7 +20,7 @@ from visavis.models.errors import ModelError
 HELP = "Type a question; /image PATH shows a picture, /quit ends."
 IMAGE, QUIT = "/image", "/quit"
 AddImage = Callable[[Path], Awaitable[str]]
-Answer = Callable[[str, list[str]], AsyncIterator[str]]
+Answer = Callable[[str, list[str]], AsyncGenerator[str, None]]
 
 
 async def ask(settings: Settings, photo: Path, questions: Sequence[str]) -> None:
@@ -61,10 +61,12 @@ async def converse(add: AddImage, answer: Answer) -> None:
         if command == QUIT:
             return
         try:
-            if command == IMAGE:
+            if command == IMAGE and rest.strip():
                 shown.append(await add(_path(rest)))
                 write("The picture is there; ask about it.\n")
-            elif line.strip():
+            elif command.startswith("/"):
+                write(HELP + "\n")
+            elif command:
                 await _write_answer(answer(line.strip(), shown))
                 shown = []
         except OSError as error:
@@ -79,9 +81,10 @@ def _path(typed: str) -> Path:
     return Path(typed.strip().strip("\"'")).expanduser()
 
 
-async def _write_answer(pieces: AsyncIterator[str]) -> None:
-    async for piece in pieces:
-        write(piece)
+async def _write_answer(pieces: AsyncGenerator[str, None]) -> None:
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            write(piece)
     write("\n")
 
 

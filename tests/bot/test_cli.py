@@ -87,6 +87,26 @@ def test_ask_refuses_what_is_no_photo(
     assert result.stderr.count("\n") == 1
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, photo_file: Path) -> None:
+    code = f"""
+import contextlib, sys
+from scripted_chat_model import ScriptedChatModel
+from visavis.bot import terminal_chat
+from visavis.bot.cli import app
+terminal_chat.open_model = lambda settings, images: contextlib.nullcontext(ScriptedChatModel(pause_s=0.1))
+sys.argv[1:] = ["ask", {str(photo_file)!r}, "What is it?", "And now?"]
+app()
+"""
+    command = [sys.executable, "-c", code]
+    place = Path(__file__).parent
+    with subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+        assert asking.stdout is not None and asking.stderr is not None
+        asking.stdout.readline()
+        asking.stdout.close()
+        assert asking.stderr.read() == b""
+    assert asking.returncode == 1
+
+
 def test_ask_without_weights_says_which_file_is_missing(tmp_path: Path, photo_file: Path) -> None:
     result = CliRunner().invoke(app, ["ask", str(photo_file), "What?", "--model", str(tmp_path)])
     assert result.exit_code == 2
@@ -114,11 +134,12 @@ def test_chat_in_process_reads_commands_and_never_drives_the_terminal(
     model: ScriptedChatModel, photo_file: Path, tmp_path: Path
 ) -> None:
     model.answer = "red\x1b[2J square"
-    typed = f"/image {photo_file}\nWhat is it?\n/image {tmp_path / 'none.png'}\n/quit\n"
+    typed = f"/image {photo_file}\nWhat is it?\n/image {tmp_path / 'none.png'}\n/image\n/help\n/quit\n"
     result = CliRunner().invoke(app, ["chat"], input=typed)
     assert result.exit_code == 0
     assert "red[2J square" in result.stdout
     assert "none.png: No such file" in result.stdout
+    assert result.stdout.count("/quit ends") == 3 and len(model.asked) == 1
 
 
 def test_caption_keeps_one_photo_at_a_time(

@@ -8,6 +8,12 @@ from pydantic import ValidationError
 from visavis.bot.settings import SettingsError, load_settings, origin_of
 
 
+def test_a_store_address_is_checked_and_not_repeated() -> None:
+    with pytest.raises(SettingsError, match="expected redis://") as refused:
+        load_settings(redis_url="http://:secret@store")
+    assert "secret" not in str(refused.value)
+
+
 def test_defaults_bind_to_loopback_and_keep_data_in_the_users_folder(tmp_path: Path) -> None:
     settings = load_settings()
     assert (settings.host, settings.port, settings.url) == ("127.0.0.1", 8080, "http://127.0.0.1:8080")
