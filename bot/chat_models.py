@@ -6,21 +6,17 @@ weights itself and imports neither torch nor transformers.
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visavis.bot.settings import EMBEDDED
+from visavis.models import checkpoint_files
+from visavis.models.errors import ModelError
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from visavis.models.chat_model import ImageSource
-
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
 
 
 class ModelNotFound(ValueError):
@@ -33,37 +29,24 @@ def model_folder(name: str) -> Path:
     Raises:
         ModelNotFound: naming the file that is missing.
     """
-    folder = embedded_folder() if name == EMBEDDED else Path(name).expanduser().absolute()
+    folder = _folder(name)
     if not folder.is_dir():
         raise ModelNotFound(f"Unknown model {name!r}: expected `{EMBEDDED}` or the folder of a visavis checkpoint.")
-    missing = missing_files(folder)
-    if missing:
-        raise ModelNotFound(f"The model file {folder / missing[0]} is missing; install visavis again or pass --model.")
+    try:
+        checkpoint_files.check_folder(folder)
+    except ModelError as error:
+        message = str(error)
+        raise ModelNotFound(f"{message[:1].upper()}{message[1:]}.") from error
     return folder
 
 
-def embedded_folder() -> Path:
-    """Where the shipped checkpoint lies (the package is located, not imported)."""
-    spec = importlib.util.find_spec("visavis.models")
-    locations = list(spec.submodule_search_locations or []) if spec else []
-    return Path(locations[0] if locations else "models") / "weights"
-
-
-def missing_files(folder: Path) -> list[str]:
-    """Names of the files that a checkpoint in this folder would need and lacks."""
-    return [name for name in (CONFIG, *_weight_files(folder)) if not (folder / name).is_file()]
-
-
-def _weight_files(folder: Path) -> list[str]:
-    index = folder / WEIGHTS_INDEX
-    if not index.is_file():
-        return [WEIGHTS]
-    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-
-
-def shown_name(model: str) -> str:
+def shown_name(name: str) -> str:
     """What people read as the model's name: no path of the machine leaves it."""
-    return "visavis-embedded" if model == EMBEDDED else model.rstrip("/").rpartition("/")[2]
+    return checkpoint_files.shown_name(_folder(name))
+
+
+def _folder(name: str) -> Path:
+    return checkpoint_files.EMBEDDED if name == EMBEDDED else Path(name).expanduser().absolute()
 
 
 def create_chat_model(model_url: str | None, image_source: ImageSource) -> BaseChatModel:

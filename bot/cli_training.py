@@ -85,7 +85,7 @@ def train(
     Example: visavis train my-photos --start-from embedded --epochs 3 --output run
     """
     with sentences():
-        from visavis.models.loading import EMBEDDED
+        from visavis.models.checkpoint_files import EMBEDDED
         from visavis.models.training.settings import TrainingSettings
         from visavis.models.training.train_command import train_command
 

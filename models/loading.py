@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import torch
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from visavis.models import register
+from visavis.models.checkpoint_files import EMBEDDED, check_folder
 from visavis.models.errors import ModelError
 from visavis.models.processor import VisavisProcessor
 from visavis.models.visavis_model import VisavisForConditionalGeneration
-
-EMBEDDED = Path(__file__).parent / "weights"
 
 
 def load_model(
@@ -43,30 +41,6 @@ def load_model(
     if wrong := [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
         raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
     return model.eval().to(target), processor
-
-
-def check_folder(folder: Path) -> None:
-    """Cheap checks that need no torch, so that a server can refuse before it starts anything.
-
-    Raises:
-        ModelError: no folder, no config, another kind of model, or a shard that the index names is not there.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"there is no visavis checkpoint in {folder}: config.json cannot be read") from error
-    if config.get("model_type") != "visavis":
-        raise ModelError(f"{folder} holds a {config.get('model_type')!r} model, expected 'visavis'")
-    if missing := [name for name in shard_names(folder) if not (folder / name).exists()]:
-        raise ModelError(f"the model file {folder / missing[0]} is missing")
-
-
-def shard_names(folder: Path) -> list[str]:
-    """The safetensors files that a checkpoint needs, in name order."""
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return ["model.safetensors"]
-    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
 
 
 def pick_device(name: str) -> torch.device:

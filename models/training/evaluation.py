@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from visavis.models.checkpoint_files import shard_names, shown_name
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import Completion, GenerationRequest
-from visavis.models.loading import load_model, shard_names
+from visavis.models.loading import load_model
 from visavis.models.training.caption_metrics import check_installed, score_captions
 from visavis.models.training.evaluation_items import (
     Blank,
@@ -191,7 +192,7 @@ def describe_model(model_dir: Path) -> Figures:
             while block := stream.read(1 << 20):
                 digest.update(block)
     size = sum(shard.stat().st_size for shard in shards)
-    return {"name": model_dir.resolve().name, "bytes": size, "sha256": digest.hexdigest()}
+    return {"name": shown_name(model_dir), "bytes": size, "sha256": digest.hexdigest()}
 
 
 def _summarise_captions(answers: Sequence[Answer], _: float | None, __: EvaluationOptions) -> Figures:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from visavis.models.checkpoint_files import EMBEDDED, shard_names, shown_name
 from visavis.models.errors import ModelError
-from visavis.models.loading import load_model, pick_device, shard_names
+from visavis.models.loading import load_model, pick_device
 from visavis.models.processor import VisavisProcessor
 from visavis.models.training.export import export_checkpoint
 from visavis.models.visavis_model import VisavisForConditionalGeneration
@@ -51,6 +52,11 @@ def test_weights_of_another_shape_are_refused_in_one_sentence(
     with pytest.raises(ModelError, match=r"does not fit its config.json: decoder\..* is missing or misshapen"):
         load_model(checkpoint)
     assert capfd.readouterr() == ("", "")
+
+
+def test_names_show_no_path(tmp_path: Path) -> None:
+    assert shown_name(EMBEDDED) == "visavis-embedded"
+    assert shown_name(tmp_path / "mine") == "mine"
 
 
 def test_devices() -> None:
