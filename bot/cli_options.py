@@ -38,9 +38,16 @@ def read_settings(**flags: object) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`; the import costs half of what `--help` takes."""
+    """`asyncio.run` (the import costs half of what `--help` takes), but Ctrl-C ends what runs at once: asyncio's own
+    handler would wait until a model is loaded."""
     import asyncio
+    import signal
 
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with contextlib.suppress(ValueError):  # only the main thread has signals
+        signal.signal(signal.SIGINT, interrupt)
     return asyncio.run(work)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,29 @@ app()
         asking.stdout.close()
         assert asking.stderr.read() == b""
     assert asking.returncode == 1
+
+
+def test_ctrl_c_does_not_wait_for_the_model(photo_file: Path) -> None:
+    code = f"""
+import contextlib, sys, time
+from visavis.bot import terminal_chat
+from visavis.bot.cli import app
+@contextlib.contextmanager
+def loading(settings, images):
+    print("loading", flush=True)
+    time.sleep(60)
+    yield
+terminal_chat.open_model = loading
+sys.argv[1:] = ["ask", {str(photo_file)!r}, "What is it?"]
+app()
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as asking:
+        assert asking.stdout is not None and asking.stderr is not None
+        asking.stdout.readline()
+        asking.send_signal(signal.SIGINT)
+        asking.wait(timeout=30)
+        assert (asking.returncode, asking.stderr.read()) == (130, b"")
 
 
 def test_ask_without_weights_says_which_file_is_missing(tmp_path: Path, photo_file: Path) -> None:
