@@ -19,6 +19,7 @@ from visavis.bot import captions, doctor, terminal_chat
 from visavis.bot.cli import app
 from visavis.bot.local_chat import MemoryImages
 from visavis.bot.settings import load_settings
+from visavis.dialogue.limits import ImageLimits
 
 HEAVY = {"asyncio", "langchain_core", "numpy", "PIL", "pydantic", "redis", "rich", "starlette", "torch", "transformers"}
 COMMANDS = ("serve", "chat", "ask", "caption", "train", "evaluate", "doctor")
@@ -169,12 +170,12 @@ def test_chat_in_process_reads_commands_and_never_drives_the_terminal(
 def test_caption_keeps_one_photo_at_a_time(
     model: ScriptedChatModel, photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[MemoryImages] = []
-    monkeypatch.setattr(captions, "MemoryImages", lambda limits: made.append(MemoryImages(limits)) or made[0])
+    images = MemoryImages(ImageLimits())
+    monkeypatch.setattr(captions, "MemoryImages", lambda limits: images)
     other = tmp_path / "other.png"
     Image.new("RGB", (9, 9), "blue").save(other)
     assert CliRunner().invoke(app, ["caption", str(photo_file), str(other)]).exit_code == 0
-    assert len(made[0]._images) == 1
+    assert len(images._images) == 1
 
 
 async def test_chat_with_a_server(run_gateway: RunGateway, photo_file: Path) -> None:
