@@ -146,7 +146,7 @@ def test_what_stops_a_start_is_one_sentence(flags: list[str], sentence: str) -> 
 
 
 def test_a_missing_model_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "visavis"}')
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "one.safetensors"}}')
     assert f"The model file {tmp_path}/one.safetensors is missing" in _refused(
         ["--model", str(tmp_path), "--port", "0"]
