@@ -43,6 +43,7 @@ def _config(towers: Path, questions: int, answers: int, fusion: FusionConfig | N
     text = AutoConfig.from_pretrained(towers / "text")
     text.vocab_size = questions
     vision = AutoConfig.from_pretrained(towers / "vision")
+    text.name_or_path, vision.name_or_path = "all-MiniLM-L6-v2", "dinov2-small"  # and no path of this machine
     return VisavisConfig(
         vision=vision, text=text, fusion=fusion or FusionConfig(), decoder=DecoderConfig(vocab_size=answers)
     )
