@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from visavis.models.training.evaluation import Answer, EvaluationOptions, Figures, evaluate
+from visavis.models.training.evaluation import UNMEASURED, Answer, EvaluationOptions, Figures, evaluate
 
 
 def evaluate_command(
@@ -23,10 +23,11 @@ def evaluate_command(
         ModelError, ValueError, OSError, ModuleNotFoundError: as `evaluate`, or the predictions cannot be written;
             nothing was printed then.
     """
+    for name in UNMEASURED:
+        if getattr(options, name, None):
+            Console(stderr=True).print(f"{name} is not measured by this version: it will be null", style="yellow")
     if options.predictions is not None:
-        options.predictions.open(
-            "a", encoding="utf-8"
-        ).close()  # a path that cannot be written shows now, not at the end
+        options.predictions.open("a", encoding="utf-8").close()  # a path that cannot be written shows now
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("answers", total=None)
