@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from visavis.bot.local_chat import LocalConversation, MemoryImages, open_model
+from visavis.bot.local_chat import LocalConversation, MemoryImages, open_engine
 from visavis.bot.settings import Settings
 from visavis.dialogue.errors import DialogueError, ErrorCode
 
@@ -21,21 +21,21 @@ async def captions(settings: Settings, photos: Sequence[Path], show: Callable[[R
     """
     images = MemoryImages(settings.limits.image)
     all_well = True
-    with open_model(settings, images) as model:
+    with open_engine(settings) as engine:
         for photo in photos:
             images.clear()
-            result = await _caption(LocalConversation(model), images, photo)
+            result = await _caption(LocalConversation(engine, images), photo)
             all_well &= "error" not in result
             show(result)
     return all_well
 
 
-async def _caption(conversation: LocalConversation, images: MemoryImages, photo: Path) -> Result:
-    """A picture without a question is described: the model decides in which words it is asked for that."""
+async def _caption(conversation: LocalConversation, photo: Path) -> Result:
     try:
-        pieces = [piece async for piece in conversation.ask("", [images.add(photo)])]
+        pieces = [piece async for piece in conversation.ask("", [conversation.images.add(photo)])]
     except OSError as error:
         return {"image": str(photo), "error": {"code": ErrorCode.BAD_IMAGE, "message": f"{error.strerror}."}}
     except DialogueError as error:
         return {"image": str(photo), "error": {"code": error.code, "message": str(error)}}
-    return {"image": str(photo), "caption": "".join(pieces).strip(), "confidence": conversation.last.get("confidence")}
+    confidence = conversation.last.confidence if conversation.last else None
+    return {"image": str(photo), "caption": "".join(pieces).strip(), "confidence": confidence}

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from visavis.bot import cli_training
-from visavis.bot.cli_options import DataDir, Device, Model, RedisUrl, fail, read_settings, run, sentences
+from visavis.bot.cli_options import DataDir, Device, Model, RedisUrl, fail, read_region, read_settings, run, sentences
 
 app = typer.Typer(
     name="visavis",
@@ -135,6 +135,29 @@ def caption(
     with sentences():
         if not run(captions(settings, photos, show)):
             raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A JPEG, PNG, WebP or GIF file.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")],
+    out: Annotated[Path | None, typer.Option(help="Write a sheet of heat maps here (.png, .jpg).")] = None,
+    cover: Annotated[
+        str | None, typer.Option(metavar="X,Y,W,H", help="Ask again with this part hidden; shares 0..1 of the photo.")
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """Show where in a photo an answer comes from.
+
+    Example: visavis explain dog.jpg "What is the dog doing?" --out map.png --cover 0.5,0,0.5,1
+    """
+    settings = read_settings(model=model, device=device)
+    part = read_region(cover)
+    from visavis.bot import explain as explaining
+
+    with sentences():
+        run(explaining.explain(settings, photo, question, out, part))
 
 
 app.command("train")(cli_training.train)

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from visavis.bot.settings import Settings
+    from visavis.models.generation import Region
 
 T = TypeVar("T")
 Model = Annotated[
@@ -35,6 +36,20 @@ def read_settings(**flags: object) -> Settings:
         return load_settings(**flags)
     except SettingsError as error:
         fail(str(error), code=2)
+
+
+def read_region(text: str | None) -> Region | None:
+    """`x,y,w,h` as shares of the picture; anything else ends the command with exit code 2."""
+    if text is None:
+        return None
+    from visavis.models.errors import BadRequest
+    from visavis.models.generation import Region
+
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+        return Region(x, y, w, h)
+    except (ValueError, BadRequest):
+        fail(f"A part of the photo is four shares x,y,w,h between 0 and 1 that lie inside it, not {text!r}.", code=2)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,7 +1,8 @@
 """A conversation in this process, without a server and without a store: `ask`, `caption` and `chat` use it.
 
-Holds how an engine is opened for one command and the messages of one conversation. Pictures are checked and normalised
-as the server does it, so that answers are the same. Imports torch only when a model is opened.
+Holds how an engine is opened for one command and what was said in one conversation. Pictures are checked and normalised
+as the server does it, so that answers are the same. It speaks to the engine itself: importing LangChain would cost a
+command that answers once half a second. Imports torch only when a model is opened.
 """
 
 from __future__ import annotations
@@ -10,18 +11,35 @@ import contextlib
 import gc
 import os
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from typing import Protocol
 
 from visavis.bot.chat_models import model_folder
 from visavis.bot.settings import Settings
 from visavis.dialogue.errors import UnknownImage
 from visavis.dialogue.images import normalise_image
 from visavis.dialogue.limits import ImageLimits
+from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.prompt import CAPTION_PROMPT
+from visavis.models.replies import is_small_talk
+from visavis.models.text_checks import bounded_text
+
+
+class Engine(Protocol):
+    """What is needed of `models.engine.InferenceEngine`."""
+
+    def add_image(self, data: bytes) -> str:
+        """Take a picture."""
+        ...
+
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
+        """The answer in pieces; the last one carries the completion."""
+        ...
+
+    async def explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
+        """Where in the picture the words of an answer come from."""
+        ...
 
 
 class MemoryImages:
@@ -37,7 +55,11 @@ class MemoryImages:
         Raises:
             OSError: the file cannot be read. DialogueError: it is no picture that can be used.
         """
-        image = normalise_image(path.read_bytes(), self._limits)
+        return self.add_bytes(path.read_bytes())
+
+    def add_bytes(self, data: bytes) -> str:
+        """The same for the bytes of a file."""
+        image = normalise_image(data, self._limits)
         self._images[image.ref.sha256] = image.data
         return image.ref.sha256
 
@@ -54,47 +76,47 @@ class MemoryImages:
 
 @dataclass
 class LocalConversation:
-    """Messages so far and the model that answers them."""
+    """The picture that is talked about, what was said about it, and the engine that answers."""
 
-    model: BaseChatModel
-    messages: list[BaseMessage] = field(default_factory=list)
-    last: dict[str, Any] = field(default_factory=dict)
+    engine: Engine
+    images: MemoryImages
+    image: str | None = None
+    history: tuple[tuple[str, str], ...] = ()
+    last: Completion | None = None
 
     async def ask(self, text: str, images: list[str]) -> AsyncGenerator[str, None]:
-        """Yield the answer piece by piece; `last` then holds its metadata. An answer that failed leaves no trace."""
-        question = HumanMessage(_content(text, images))
-        whole = ""
-        stream = cast(AsyncGenerator[AIMessageChunk, None], self.model.astream([*self.messages, question]))
+        """Yield the answer piece by piece; `last` then holds it whole. An answer that failed leaves no trace.
+
+        A picture without a text is described; one that is new starts a new history.
+        """
+        image, history = (images[-1], ()) if images else (self.image, self.history)
+        question = bounded_text(text) or CAPTION_PROMPT
+        if image is not None:
+            self.engine.add_image(await self.images.read(image))
+        stream = self.engine.stream(GenerationRequest(question, history, image))
         async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
-                self.last = chunk.response_metadata or self.last
-                whole += chunk.text
+                self.last = chunk.completion
                 yield chunk.text
-        self.messages += [question, AIMessage(whole)]
-
-
-def _content(text: str, images: list[str]) -> Any:
-    if not images:
-        return text
-    return [*({"type": "image", "file_id": sha256} for sha256 in images), {"type": "text", "text": text}]
+        said = (question, self.last.text if self.last else "")
+        self.image, self.history = image, history if is_small_talk(question) or not said[1] else (*history, said)
 
 
 @contextlib.contextmanager
-def open_model(settings: Settings, images: MemoryImages) -> Iterator[BaseChatModel]:
-    """The model of the settings in this process; its threads end with the context.
+def open_engine(settings: Settings) -> Iterator[Engine]:
+    """An engine with the model of the settings in this process; its threads end with the context.
 
     Raises:
         ModelNotFound, ModelError: one sentence each.
     """
     folder = model_folder(settings.model)
     with _quick_imports():
-        from visavis.models.chat_model import VisavisChatModel
         from visavis.models.engine import InferenceEngine
         from visavis.models.loading import load_model
 
-    model, processor = load_model(folder, settings.device)
+        model, processor = load_model(folder, settings.device)
     with InferenceEngine(model, processor) as engine:
-        yield VisavisChatModel(engine=engine, image_source=images)
+        yield engine
 
 
 @contextlib.contextmanager

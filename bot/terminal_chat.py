@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 
-from visavis.bot.local_chat import LocalConversation, MemoryImages, open_model
+from visavis.bot.local_chat import LocalConversation, MemoryImages, open_engine
 from visavis.bot.settings import Settings
 from visavis.dialogue.errors import DialogueError
 from visavis.models.errors import ModelError
@@ -31,8 +31,8 @@ async def ask(settings: Settings, photo: Path, questions: Sequence[str]) -> None
     """
     images = MemoryImages(settings.limits.image)
     shown = [images.add(photo)]
-    with open_model(settings, images) as model:
-        conversation = LocalConversation(model)
+    with open_engine(settings) as engine:
+        conversation = LocalConversation(engine, images)
         for question in questions:
             if len(questions) > 1:
                 write(f"> {question}\n")
@@ -43,8 +43,8 @@ async def ask(settings: Settings, photo: Path, questions: Sequence[str]) -> None
 async def chat_in_process(settings: Settings) -> None:
     """Chat with the model in this process until `/quit` or the end of the input."""
     images = MemoryImages(settings.limits.image)
-    with open_model(settings, images) as model:
-        conversation = LocalConversation(model)
+    with open_engine(settings) as engine:
+        conversation = LocalConversation(engine, images)
 
         async def add(path: Path) -> str:
             return await asyncio.to_thread(images.add, path)

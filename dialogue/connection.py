@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from visavis.dialogue import wire
-from visavis.dialogue.errors import BadRequest, DialogueError, InternalError, ReplayExpired, StoreUnavailable
+from visavis.dialogue.errors import BadRequest, Busy, DialogueError, InternalError, ReplayExpired, StoreUnavailable
 from visavis.dialogue.events import Event
 from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.manager import DialogueManager
@@ -83,6 +83,7 @@ class _Connection:
         self._sending = asyncio.Lock()
         self._session: str | None = None
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._explaining: asyncio.Task[None] | None = None
         self._announced: wire.ImageCommand | None = None
         self._skips_binary = False
 
@@ -139,6 +140,8 @@ class _Connection:
                 await self._turn(command)
             case wire.Cancel():
                 await self._manager.cancel(self._known_session(), command.turn)
+            case wire.Explain():
+                self._explain(command.turn)
             case wire.HistoryCommand():
                 page = await self._manager.history(self._known_session(), command.before, command.limit)
                 await self._send(wire.history_frame(*page))
@@ -202,6 +205,20 @@ class _Connection:
             error.id = command.id
             raise
         self._watch(log)
+
+    def _explain(self, turn: str) -> None:
+        """One at a time for a client: each costs the model about as much as an answer."""
+        session = self._known_session(turn)
+        if self._explaining is not None and not self._explaining.done():
+            raise Busy("Another answer is being explained; please wait for that first.", id=turn)
+        self._explaining = self._group.create_task(self._send_explanation(session, turn))
+
+    async def _send_explanation(self, session: str, turn: str) -> None:
+        try:
+            explanation = await self._manager.explain(session, turn)
+        except DialogueError as error:
+            return await self._send_error(error, turn)
+        await self._send(wire.explanation_frame(explanation))
 
     def _watch(self, log: TurnLog, resume: wire.Resume | None = None) -> None:
         watcher = self._watchers.get(log.turn)

@@ -18,6 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from visavis.dialogue.context import Budget
 from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownTurn
 from visavis.dialogue.events import Event, TurnCancelled
+from visavis.dialogue.explaining import Explanation, explain_turn
 from visavis.dialogue.images import normalise_image
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.store import Glance, ImageStore, SessionStore
@@ -200,6 +201,10 @@ class DialogueManager:
             raise UnknownTurn("This turn is not known in this conversation.", id=turn_id)
         if not await self._cancel_waiting(session_id, turn_id, glance):
             await self._sessions.request_stop(session_id, turn_id)
+
+    async def explain(self, session_id: str, turn_id: str) -> Explanation:
+        """Where in the picture the answer to a turn came from; raises as `explain_turn`, and `UnknownSession`."""
+        return await explain_turn(await self.load_session(session_id), turn_id, self._chat_model, self._budget)
 
     async def forget(self, session_id: str) -> Receipt:
         """Delete a conversation, its running turn and the pictures that no other one shows; raises `UnknownSession`."""

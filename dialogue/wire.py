@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from visavis.dialogue.errors import BadRequest, DialogueError, TooLong, UnknownImage, UnknownSession, UnsupportedVersion
 from visavis.dialogue.events import Event, TurnCompleted, TurnFailed, event_from_dict, event_to_dict
+from visavis.dialogue.explaining import Explanation
 from visavis.dialogue.limits import Limits
 from visavis.dialogue.turns import ImageRef, Region, Turn
 
@@ -38,6 +39,7 @@ class CommandName(StrEnum):
     HISTORY = "history"
     NEW = "new"
     FORGET = "forget"
+    EXPLAIN = "explain"
 
 
 class LaterCommand(StrEnum):
@@ -45,7 +47,6 @@ class LaterCommand(StrEnum):
 
     REGENERATE = "regenerate"
     EDIT = "edit"
-    EXPLAIN = "explain"
     FEEDBACK = "feedback"
     SESSIONS = "sessions"
     TITLE = "title"
@@ -58,6 +59,7 @@ class FrameName(StrEnum):
     IMAGE_STORED = "image.stored"
     HISTORY = "history"
     FORGOTTEN = "forgotten"
+    EXPLANATION = "explanation"
     ERROR = "error"
 
 
@@ -100,6 +102,11 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Explain:
+    turn: str
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryCommand:
     before: str | None = None
     limit: int = 50
@@ -115,7 +122,7 @@ class Forget:
     pass
 
 
-Command = Hello | ImageCommand | TurnCommand | Cancel | HistoryCommand | New | Forget
+Command = Hello | ImageCommand | TurnCommand | Cancel | Explain | HistoryCommand | New | Forget
 Fields = dict[str, Any]
 T = TypeVar("T")
 
@@ -171,6 +178,10 @@ def image_stored_frame(id: str, ref: ImageRef) -> str:
 
 def history_frame(turns: Iterable[Turn], more: bool) -> str:
     return _frame({"type": FrameName.HISTORY, "turns": [turn_to_dict(turn) for turn in turns], "more": more})
+
+
+def explanation_frame(explanation: Explanation) -> str:
+    return _frame({"type": FrameName.EXPLANATION, **asdict(explanation)})
 
 
 def forgotten_frame(receipt: Fields) -> str:
@@ -374,6 +385,7 @@ def _parser(name: str) -> Callable[[Fields, Limits], Command]:
         CommandName.IMAGE: _parse_image,
         CommandName.TURN: _parse_turn,
         CommandName.CANCEL: _parse_cancel,
+        CommandName.EXPLAIN: lambda fields, limits: Explain(_uuid(fields, "turn")),
         CommandName.HISTORY: _parse_history,
         CommandName.NEW: lambda fields, limits: New(),
         CommandName.FORGET: lambda fields, limits: Forget(),

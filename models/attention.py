@@ -33,9 +33,18 @@ class Attention(nn.Module):
         return KeyValue(self._split(key), self._split(value))
 
     def forward(self, states: Tensor, memory: KeyValue, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """(B, S, D) attends to `memory`; `mask` broadcasts to (B, H, S, M)."""
+        """(B, S, D) attends to `memory`; `mask` broadcasts to (B, H, S, M).
+
+        `memory` and `mask` may have fewer rows, B / K: each then serves K rows of `states` in a run, and is read once
+        for all of them. Their mask must be the same for all queries.
+        """
         query = self._split(self.query(states))
+        sharing = states.shape[0] // memory.key.shape[0]
+        if sharing > 1:
+            query = query.unflatten(0, (-1, sharing)).transpose(1, 2).flatten(2, 3)
         mixed = F.scaled_dot_product_attention(query, memory.key, memory.value, mask, is_causal=causal)
+        if sharing > 1:
+            mixed = mixed.unflatten(2, (sharing, -1)).transpose(1, 2).flatten(0, 1)
         attended: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return attended
 
@@ -46,6 +55,10 @@ class Attention(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(-1)
+
+    def mix(self, weights: Tensor, memory: KeyValue) -> Tensor:
+        """What `forward` gives once the probabilities (B, H, S, M) are known: (B, S, D)."""
+        return self.out((weights @ memory.value).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _split(self, states: Tensor) -> Tensor:
         rows, length, width = states.shape

@@ -16,14 +16,13 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from visavis.models.errors import BadImage, BadRequest, TextTooLong
+from visavis.models.errors import BadImage, BadRequest
 from visavis.models.generation import GenerationRequest, Region, SamplingParameters
 from visavis.models.images import image_id
 from visavis.models.prompt import CAPTION_PROMPT, Exchange
 from visavis.models.replies import is_small_talk
-from visavis.models.text_checks import clean_text
+from visavis.models.text_checks import bounded_text
 
-MAX_TEXT_CHARACTERS = 16_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
 
@@ -112,9 +111,7 @@ def _read(message: BaseMessage, inline: dict[str, bytes]) -> _Said:
 def _checked_text(text: Any) -> str:
     if not isinstance(text, str):
         raise BadRequest(f"the text of a message must be a string, not {type(text).__name__}")
-    if len(text) > MAX_TEXT_CHARACTERS:
-        raise TextTooLong(f"a text may have {MAX_TEXT_CHARACTERS} characters, this one has {len(text)}")
-    return clean_text(text)
+    return bounded_text(text)
 
 
 def _image(block: Mapping[str, Any], inline: dict[str, bytes]) -> str:

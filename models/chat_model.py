@@ -23,7 +23,14 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from visavis.models.chat_messages import read_conversation
 from visavis.models.errors import BadRequest, ServerLost, UnknownImage
-from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, Region, SamplingParameters
+from visavis.models.generation import (
+    Completion,
+    GenerationChunk,
+    GenerationRequest,
+    Region,
+    SamplingParameters,
+    WordHeat,
+)
 from visavis.models.model_client import ModelClient
 
 if TYPE_CHECKING:
@@ -88,6 +95,20 @@ class VisavisChatModel(BaseChatModel):
         """Close the connections to a model server; an engine stays its owner's."""
         if isinstance(self._backend, ModelClient):
             await self._backend.aclose()
+
+    async def explain(self, messages: list[BaseMessage], answer: str) -> tuple[WordHeat, ...]:
+        """Where in the picture the words of `answer` to the messages come from.
+
+        Raises:
+            ModelError: BadRequest without a picture; ServerLost: the server cannot be reached now.
+        """
+        conversation = read_conversation(messages)
+        request = conversation.request(SamplingParameters(), _region(conversation.region, conversation.image))
+        try:
+            return await self._backend.explain(request, answer)
+        except UnknownImage as error:
+            await self._send(error.images, conversation.inline)
+            return await self._backend.explain(request, answer)
 
     async def _astream(
         self,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -33,7 +34,9 @@ from visavis.models.generation import (
     GenerationRequest,
     Region,
     SamplingParameters,
+    WordHeat,
 )
+from visavis.models.text_checks import MAX_TEXT_CHARACTERS
 
 STATUS = {
     ModelError.code: 500,
@@ -69,6 +72,7 @@ class _Extension(_Part):
     deadline_s: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
+    answer: str | None = None
 
 
 class CompletionRequest(_Part):
@@ -104,6 +108,12 @@ class CompletionRequest(_Part):
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         region = None if self.visavis.region is None else Region(**self.visavis.region.model_dump())
         return conversation.request(SamplingParameters(**given, stop=stop), region, self.visavis.deadline_s)
+
+    def answer(self) -> str:
+        """The answer that is to be explained. Raises BadRequest if there is none."""
+        if self.visavis.answer is None:
+            raise BadRequest("visavis.answer: expected the answer to be explained")
+        return self.visavis.answer[:MAX_TEXT_CHARACTERS]
 
 
 def read_request(body: bytes) -> CompletionRequest:
@@ -188,6 +198,22 @@ async def read_events(lines: AsyncIterable[str]) -> AsyncGenerator[GenerationChu
         if "visavis" in body:
             return
     raise ServerLost(broke_off=True)
+
+
+def write_explanation(words: Sequence[WordHeat]) -> dict[str, Any]:
+    """Where the words of an answer came from."""
+    return {"object": "explanation", "words": [asdict(word) for word in words]}
+
+
+def read_explanation(body: Any) -> tuple[WordHeat, ...]:
+    """The reverse. Raises ModelError on anything else."""
+    try:
+        return tuple(
+            WordHeat(item["word"], item["start"], item["end"], tuple(tuple(row) for row in item["rows"]))
+            for item in body["words"]
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError("the model server gave an unknown answer") from error
 
 
 def write_error(error: ModelError) -> dict[str, Any]:

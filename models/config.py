@@ -12,6 +12,27 @@ from transformers import AutoConfig, PreTrainedConfig
 FUSION_KINDS = ("cross_attention",)
 
 
+class ObjectConfig(PreTrainedConfig):
+    """The object tower, EfficientNet-Lite2: a second look at the picture by a classifier of things.
+
+    `resolution` is the side of its square input, `channels` the width of its last block, `head_size` that of its head;
+    `image_mean` and `image_std` are those of the pixels that the model is given, which are mapped to -1..1.
+    """
+
+    model_type = "visavis_objects"
+
+    resolution: int = 224
+    channels: int = 352
+    head_size: int = 1280
+    image_mean: tuple[float, ...] | list[float] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, ...] | list[float] = (0.229, 0.224, 0.225)
+
+    @property
+    def cells(self) -> int:
+        """How many positions it adds behind the patches."""
+        return (self.resolution // 32) ** 2
+
+
 class FusionConfig(PreTrainedConfig):
     """How text and picture are joined. `intermediate_size` is the width of the feed-forward part."""
 
@@ -43,19 +64,26 @@ class DecoderConfig(PreTrainedConfig):
 
 
 class VisavisConfig(PreTrainedConfig):
-    """Four nested parts, each given as a configuration or its dictionary and kept as a configuration.
+    """Nested parts, each given as a configuration or its dictionary and kept as a configuration.
 
-    `vision` and `text` take any transformers configuration of their kind.
+    `vision` and `text` take any transformers configuration of their kind; `objects` is None without an object tower.
 
     Raises:
         ValueError: the widths of fusion and decoder differ, or the fusion kind is unknown.
     """
 
     model_type = "visavis"
-    sub_configs = {"vision": AutoConfig, "text": AutoConfig, "fusion": FusionConfig, "decoder": DecoderConfig}  # noqa: RUF012
+    sub_configs = {  # noqa: RUF012
+        "vision": AutoConfig,
+        "text": AutoConfig,
+        "objects": ObjectConfig,
+        "fusion": FusionConfig,
+        "decoder": DecoderConfig,
+    }
 
     vision: Any = None
     text: Any = None
+    objects: Any = None
     fusion: Any = None
     decoder: Any = None
     is_encoder_decoder: bool = True
@@ -64,6 +92,7 @@ class VisavisConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.vision = _nested(self.vision, "dinov2")
         self.text = _nested(self.text, "bert")
+        self.objects = ObjectConfig(**self.objects) if isinstance(self.objects, dict) else self.objects
         self.fusion = self.fusion if isinstance(self.fusion, FusionConfig) else FusionConfig(**(self.fusion or {}))
         self.decoder = (
             self.decoder if isinstance(self.decoder, DecoderConfig) else DecoderConfig(**(self.decoder or {}))
@@ -73,6 +102,11 @@ class VisavisConfig(PreTrainedConfig):
         kwargs.setdefault("decoder_start_token_id", self.decoder.bos_token_id)
         super().__post_init__(**kwargs)
         self._check()
+
+    @property
+    def object_cells(self) -> int:
+        """How many of the last picture positions are the object tower's: 0 without one."""
+        return 0 if self.objects is None else self.objects.cells
 
     def _check(self) -> None:
         if self.fusion.kind not in FUSION_KINDS:

@@ -19,19 +19,21 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import torch
-from torch import Tensor
 
 from visavis.models.answer import Answer
-from visavis.models.errors import Busy, ModelError, UnknownImage
-from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, Region
+from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
+from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.grounding import word_heat
 from visavis.models.image_states import ImageCounters, ImageStates
 from visavis.models.images import PictureLimits
 from visavis.models.processor import VisavisProcessor
+from visavis.models.regions import patch_mask
 from visavis.models.replies import reply_without_model
 from visavis.models.text_checks import clean_text
 from visavis.models.visavis_model import ImageState, Memory, VisavisForConditionalGeneration
 
 logger = logging.getLogger(__name__)
+_Event = GenerationChunk | ModelError | tuple[WordHeat, ...]
 
 
 @dataclass
@@ -49,21 +51,21 @@ class EngineCounters(ImageCounters):
 
 @dataclass(eq=False)
 class _Job:
-    """A question on its way. The worker fills `events`; the reader sets `abandoned` when it leaves."""
+    """A question on its way, or an `answer` to be explained. The worker fills `events`; the reader sets `abandoned`
+    when it leaves."""
 
     request: GenerationRequest
     deadline: float
     loop: asyncio.AbstractEventLoop
-    events: asyncio.Queue[GenerationChunk | ModelError] = field(
-        default_factory=asyncio.Queue
-    )  # bounded by answer length
+    answer: str | None = None
+    events: asyncio.Queue[_Event] = field(default_factory=asyncio.Queue)  # bounded by answer length
     abandoned: bool = False
 
     @property
     def over(self) -> bool:
         return self.abandoned or time.monotonic() > self.deadline
 
-    def tell(self, event: GenerationChunk | ModelError) -> None:
+    def tell(self, event: _Event) -> None:
         """Hand an event to the reader's loop, from the worker thread."""
         try:
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
@@ -167,11 +169,35 @@ class InferenceEngine:
                 event = await job.events.get()
                 if isinstance(event, ModelError):
                     raise event
-                yield event
-                if event.completion is not None:
-                    return
+                if isinstance(event, GenerationChunk):
+                    yield event
+                    if event.completion is not None:
+                        return
         finally:
             self._abandon(job)
+
+    async def explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
+        """Where in the picture the words of an answer to `request` come from; it waits in the queue like a question.
+
+        Nothing for a reply that the model had no part in.
+
+        Raises:
+            as `stream`; BadRequest: the request has no picture.
+        """
+        if request.image is None:
+            raise BadRequest("only answers about a picture can be explained")
+        request = replace(request, question=clean_text(request.question))
+        if reply_without_model(request.question, has_picture=True) is not None:
+            return ()
+        job = self._submit(request, answer)
+        try:
+            event = await job.events.get()
+        finally:
+            self._abandon(job)
+        if isinstance(event, ModelError):
+            raise event
+        assert isinstance(event, tuple)
+        return event
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """The whole answer at once; raises what `stream` raises. Cancelling stops the work."""
@@ -181,11 +207,11 @@ class InferenceEngine:
                     return chunk.completion
         raise AssertionError("a stream ends with a completion or an error")
 
-    def _submit(self, request: GenerationRequest) -> _Job:
+    def _submit(self, request: GenerationRequest, answer: str | None = None) -> _Job:
         if request.image is not None and not self.images.holds(request.image):
             raise UnknownImage([request.image])
         wait_s = math.inf if request.deadline_s is None else request.deadline_s
-        job = _Job(request, time.monotonic() + wait_s, asyncio.get_running_loop())
+        job = _Job(request, time.monotonic() + wait_s, asyncio.get_running_loop(), answer)
         with self._changed:
             if self._closed:
                 raise ModelError("the model is shutting down")
@@ -223,7 +249,10 @@ class InferenceEngine:
     def _answer(self, job: _Job) -> None:
         """Run one question to its end; whatever happens, it is told to the job and to nobody else."""
         try:
-            self._decode(job)
+            if job.answer is None:
+                self._decode(job)
+            else:
+                job.tell(self._explain(job.request, job.answer))
         except ModelError as error:
             self.counters.failed += 1
             job.tell(error)
@@ -251,6 +280,10 @@ class InferenceEngine:
         self.counters.cancelled += completion.finish_reason is FinishReason.CANCELLED
         job.tell(GenerationChunk(rest, completion))
 
+    def _explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
+        memory, _, patches = self._fuse(request, self.images.state(request.image or ""))
+        return word_heat(self._model, self._processor, memory, answer, patches)
+
     def _new_answer(self, request: GenerationRequest) -> Answer:
         wanted = request.sampling.max_new_tokens or self._max_new_tokens
         return Answer(
@@ -265,20 +298,11 @@ class InferenceEngine:
     def _fuse(self, request: GenerationRequest, state: ImageState) -> tuple[Memory, int, int]:
         text = self._processor.encode_question(request.question, request.history).to(self._model.device)
         patches = state.patches.shape[1]
-        mask = None if request.region is None else patch_mask(request.region, patches).to(self._model.device)
+        cells = self._model.config.object_cells
+        mask = None if request.region is None else patch_mask(request.region, patches, cells).to(self._model.device)
         self.counters.fusion_forwards += 1
         memory = self._model.fuse(state, text["input_ids"], text["attention_mask"], text.get("token_type_ids"), mask)
         return memory, text["input_ids"].shape[1], patches
-
-
-def patch_mask(region: Region, patches: int) -> Tensor:
-    """(1, P), True where a patch of the square grid overlaps the region; tokens before the grid stay visible."""
-    side = math.isqrt(patches)
-    edges = torch.arange(side) / side
-    columns = (edges + 1 / side > region.x) & (edges < region.x + region.w)
-    rows = (edges + 1 / side > region.y) & (edges < region.y + region.h)
-    grid = (rows[:, None] & columns[None, :]).flatten()
-    return torch.cat([torch.ones(patches - side * side, dtype=torch.bool), grid])[None]
 
 
 def _spoken(reply: str, image: str | None) -> list[GenerationChunk]:

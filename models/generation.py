@@ -124,6 +124,17 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class WordHeat:
+    """A word of an answer, its place in the text (`start` up to `end`), and where it was looked at: rows of a square
+    grid over the picture, all cells sum to 1."""
+
+    word: str
+    start: int
+    end: int
+    rows: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class GenerationChunk:
     """A piece of an answer; the last one carries the completion, whose text is all pieces joined."""
 

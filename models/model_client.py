@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
-from visavis.models.completion_wire import read_error, read_events, write_request
+from visavis.models.completion_wire import read_error, read_events, read_explanation, write_request
 from visavis.models.errors import ModelError, ServerLost
-from visavis.models.generation import GenerationChunk, GenerationRequest
+from visavis.models.generation import GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.images import image_id
 
 CONNECT_TIMEOUT_S = 5.0
@@ -42,6 +42,15 @@ class ModelClient:
                 async with contextlib.aclosing(read_events(response.aiter_lines())) as chunks:
                     async for chunk in chunks:
                         yield chunk
+
+    async def explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
+        """Where in the picture the words of an answer come from; raises as `stream`."""
+        body = write_request(request, stream=False)
+        body["visavis"]["answer"] = answer
+        with _plain_errors():
+            response = await self._client().post("explanations", json=body)
+            await _check(response)
+        return read_explanation(response.json())
 
     async def add_image(self, data: bytes) -> str:
         """Send the bytes of a picture and return their sha256; raises what the server finds wrong with it."""

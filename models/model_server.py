@@ -30,7 +30,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from visavis.models.completion_wire import DONE, STATUS, event, read_request, write_chunk, write_completion, write_error
+from visavis.models.completion_wire import (
+    DONE,
+    STATUS,
+    event,
+    read_request,
+    write_chunk,
+    write_completion,
+    write_error,
+    write_explanation,
+)
 from visavis.models.errors import BadImage, BadRequest, ImageTooLarge, ModelError
 from visavis.models.generation import GenerationChunk
 
@@ -110,6 +119,15 @@ class ModelEndpoints:
         events = self._events(first, chunks, answer_id)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
+    async def explain(self, request: Request) -> Response:
+        """Where in the picture the words of an answer (`visavis.answer`) come from."""
+        body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest))
+        conversation = body.conversation()
+        for data in conversation.inline.values():
+            await asyncio.to_thread(self._engine.add_image, data)
+        work = self._engine.explain(body.generation_request(conversation), body.answer())
+        return JSONResponse(write_explanation(await _unless_disconnected(request, work)))
+
     async def _events(
         self, first: GenerationChunk, rest: AsyncGenerator[GenerationChunk, None], answer_id: str
     ) -> AsyncIterator[bytes]:
@@ -134,6 +152,7 @@ def create_app(engine: InferenceEngine) -> Starlette:
             Route("/v1/models", endpoints.models),
             Route("/v1/images/{sha256}", endpoints.put_image, methods=["PUT"]),
             Route("/v1/chat/completions", endpoints.complete, methods=["POST"]),
+            Route("/v1/explanations", endpoints.explain, methods=["POST"]),
         ],
         exception_handlers={
             ModelError: _model_error,

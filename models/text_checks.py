@@ -8,12 +8,26 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from visavis.models.errors import TextTooLong
+
+MAX_TEXT_CHARACTERS = 16_000
 _UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def clean_text(text: str) -> str:
     """Composed characters and single spaces; no control characters, no lone surrogates (tokenizers choke on them)."""
     return " ".join(_UNREADABLE.sub(" ", unicodedata.normalize("NFKC", text)).split())
+
+
+def bounded_text(text: str) -> str:
+    """The text cleaned, of a length that a model may be given.
+
+    Raises:
+        TextTooLong: more than `MAX_TEXT_CHARACTERS`.
+    """
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise TextTooLong(f"a text may have {MAX_TEXT_CHARACTERS} characters, this one has {len(text)}")
+    return clean_text(text)
 
 
 def is_readable(text: str) -> bool:

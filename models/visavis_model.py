@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ from visavis.models.fusion import create_fusion
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.kv_cache import KeyValue, KVCache
 from visavis.models.text_encoder import TextEncoder
-from visavis.models.vision_encoder import VisionEncoder
+from visavis.models.vision_encoder import ImageProjection, VisionEncoder
+from visavis.models.weight_files import holds_integers, read_weights
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class FusedEncoder(nn.Module):
     def __init__(self, config: VisavisConfig) -> None:
         super().__init__()
         width = config.fusion.hidden_size
-        self.vision = VisionEncoder(config.vision)
+        self.vision = VisionEncoder(config.vision, config.objects)
         self.text = TextEncoder(config.text)
-        self.image_projection = nn.Sequential(nn.Linear(config.vision.hidden_size, width), nn.LayerNorm(width))
+        self.image_projection = ImageProjection(config.vision.hidden_size, width, config.objects)
         same = config.text.hidden_size == width
         self.text_projection = nn.Identity() if same else nn.Linear(config.text.hidden_size, width)
         self.fusion = create_fusion(config.fusion)
@@ -125,6 +127,15 @@ class VisavisForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.encoder = FusedEncoder(config)
         self.decoder = GenerationDecoder(config.decoder)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As transformers has it; a folder with 8-bit weights is read here, as transformers does not know them."""
+        folder = Path(pretrained_model_name_or_path or "")
+        if not holds_integers(folder) or kwargs.get("state_dict") is not None:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(folder)
+        return super().from_pretrained(None, config=config, state_dict=read_weights(folder, torch.float32), **kwargs)
 
     def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
         """What `generate` calls once for the prompt."""

@@ -8,6 +8,7 @@
  * - `ready`   the server's ready frame; `lost: true` when the stored conversation was gone and a new one was begun
  * - `turn`    every turn.* frame of the pending turn, each once (duplicates after a resume are dropped)
  * - `problem` an error frame that belongs to no turn
+ * - `explanation` the answer to `explain`, or {turn, error: {code, message}}
  */
 
 /** @typedef {{image: string, width?: number, height?: number}} Picture */
@@ -32,6 +33,7 @@ export class Connection extends EventTarget {
   #session = "";
   #seen = { attempt: 0, seq: 0 };
   #lost = false;
+  /** Turns whose explanation is waited for. @type {Set<string>} */ #explained = new Set();
   #failures = 0;
   #timer = 0;
 
@@ -82,6 +84,13 @@ export class Connection extends EventTarget {
     this.#save();
     if (this.#state === "ready") this.#send({ type: "cancel", turn: turn.id });
     else if (!turn.acknowledged) this.#finish({ type: "turn.cancelled", turn: turn.id, text: "" });
+  }
+
+  /** Ask where in the picture an answer came from; `explanation` follows. @param {string} turn */
+  explain(turn) {
+    this.#explained.add(turn);
+    if (this.#state === "ready") this.#send({ type: "explain", turn });
+    else this.#explain({ turn, error: { code: "network", message: "offline" } });
   }
 
   /** Wait for the answer to a turn that was asked elsewhere: saying it again under its id only listens. @param {PendingTurn} turn */
@@ -162,6 +171,7 @@ export class Connection extends EventTarget {
 
   #retryLater() {
     this.#drop();
+    for (const turn of this.#explained) this.#explain({ turn, error: { code: "network", message: "offline" } });
     this.#setState("offline");
     const delay = Math.min(DELAYS_MS.longest, DELAYS_MS.first * 2 ** this.#failures++);
     const jitter = 0.5 + Math.random() / 2; // so that a thousand pages do not return in the same instant
@@ -197,6 +207,8 @@ export class Connection extends EventTarget {
   /** @param {Frame} frame */
   #receive(frame) {
     if (frame.type === "ready") this.#welcome(frame);
+    else if (frame.type === "explanation") this.#explain(frame);
+    else if (frame.type === "error" && this.#explained.has(frame.id)) this.#explain({ turn: frame.id, error: frame });
     else if (frame.type === "error") this.#complain(frame);
     else if (frame.type.startsWith("turn.") && this.#isNew(frame)) this.#finish(frame);
   }
@@ -220,6 +232,11 @@ export class Connection extends EventTarget {
     if (frame.attempt === attempt && frame.seq <= seq) return false;
     this.#seen = { attempt: frame.attempt, seq: frame.seq };
     return true;
+  }
+
+  /** @param {Frame} frame */
+  #explain(frame) {
+    if (this.#explained.delete(frame.turn)) this.#emit("explanation", frame);
   }
 
   /** Pass a frame of the pending turn on, and let go of the turn after its last one. @param {Frame} frame */

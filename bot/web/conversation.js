@@ -21,6 +21,7 @@ const EXAMPLES = /** @type {const} */ ({ exampleCat: "example-cat.jpg", exampleC
 
 export class Conversation {
   /** The answer that is being written. @type {Answer | null} */ #answer = null;
+  /** Answers that wait for their explanation, by turn, with the picture. @type {Map<string, {answer: Answer, image: string}>} */ #explained = new Map();
   /** Role and id of every turn on the screen. @type {Set<string>} */ #shown = new Set();
   /** The newest question of the history. @type {PendingTurn | null} */ #question = null;
   #session = "";
@@ -57,6 +58,7 @@ export class Conversation {
       ["status", ({ state }) => this.#status(state)],
       ["ready", (frame) => this.#ready(frame)],
       ["turn", (frame) => this.#receive(frame)],
+      ["explanation", (frame) => this.#explain(frame)],
       ["problem", ({ code, message }) => this.composer.tell(this.strings.errors[code] ?? message)],
     ];
     for (const [type, listener] of listeners) {
@@ -105,6 +107,7 @@ export class Conversation {
     const missed = turn.id === this.connection.pending?.id; // it was finished while nobody was listening
     const question = this.#question;
     const answer = (missed && this.#answer) || this.transcript.addAnswer(() => question && this.#again(question, answer));
+    this.#offerWhy(answer, turn.id, turn.images[0]);
     answer.show(turn);
     if (!missed) return;
     this.connection.settle();
@@ -116,8 +119,25 @@ export class Conversation {
     return { url: this.connection.imageUrl(image), width, height };
   }
 
+  /** Let people ask where in the picture an answer came from. @param {Answer} answer @param {string} turn @param {string | null | undefined} image */
+  #offerWhy(answer, turn, image) {
+    if (!image) return;
+    answer.onexplain = () => {
+      this.#explained.set(turn, { answer, image });
+      this.connection.explain(turn);
+    };
+  }
+
+  /** @param {Frame} frame */
+  #explain(frame) {
+    const asked = this.#explained.get(frame.turn);
+    asked?.answer.explain(this.connection.imageUrl(asked.image), frame);
+    this.#explained.delete(frame.turn);
+  }
+
   /** @param {Frame} frame */
   #receive(frame) {
+    if (frame.type === "turn.completed" && this.#answer) this.#offerWhy(this.#answer, frame.turn, frame.image);
     this.#answer?.receive(frame);
     if (!FINAL.has(frame.type)) return;
     if (frame.type === "turn.completed") this.transcript.announce(frame.text);

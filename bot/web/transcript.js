@@ -6,6 +6,7 @@
 
 import { fill } from "./strings.js";
 import { h, icon, mark, safeHtml } from "./elements.js";
+import { HeatView } from "./heat.js";
 
 /** @import { Picture, Frame } from "./connection.js" */
 /** @import { Strings } from "./strings.js" */
@@ -99,12 +100,18 @@ export class Answer {
   #attempt = 0;
   #text = new Text();
 
+  text = "";
+  /** Called when somebody wants to know where the model looked; null: nobody is asked. @type {(() => void) | null} */
+  onexplain = null;
+
   /** @param {Strings} strings @param {() => void} onretry */
   constructor(strings, onretry) {
     this.strings = strings;
     this.onretry = onretry;
     this.body = h("div", { class: "said", dir: "auto" });
-    this.element = h("li", { class: "turn answer" }, mark(), h("div", { class: "column" }, this.#speaker(), this.body));
+    this.more = h("div", {}); // what can be done with the answer
+    const column = h("div", { class: "column" }, this.#speaker(), this.body, this.more);
+    this.element = h("li", { class: "turn answer" }, mark(), column);
     this.wait(strings.waitingSend);
   }
 
@@ -131,6 +138,28 @@ export class Answer {
     if (error) return this.#fail(error);
     this.body.replaceChildren(html ? safeHtml(html) : plain(text));
     if (status === "cancelled") this.body.append(h("p", { class: "aside" }, this.strings.stopped));
+    this.text = text;
+    this.more.replaceChildren(...(status === "completed" && this.onexplain ? [this.#why()] : []));
+  }
+
+  /** The answer to `onexplain`. @param {string} url of the picture @param {any} explanation or {error} */
+  explain(url, explanation) {
+    const failed = h("p", { class: "aside", role: "status" }, this.strings.heatFailed);
+    const view = explanation.error ? failed : new HeatView(this.strings, url, this.text, explanation).element;
+    const asked = /** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement;
+    const focused = asked !== null && this.more.contains(asked);
+    this.more.replaceChildren(view);
+    if (focused) view.querySelector("button")?.focus({ preventScroll: true });
+  }
+
+  #why() {
+    const button = h("button", { class: "quiet why", type: "button" }, icon("eye"), this.strings.explain);
+    button.onclick = () => {
+      button.onclick = null; // disabling it would take the focus away
+      button.lastChild?.replaceWith(this.strings.explaining);
+      this.onexplain?.();
+    };
+    return button;
   }
 
   /** @param {Problem} problem */

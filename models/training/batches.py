@@ -55,14 +55,23 @@ class PackedAnswers:
 
 
 def epoch_rows(
-    photos: Sequence[Photo], processor: VisavisProcessor, *, size: int, seed: int, short_share: float, max_tokens: int
+    photos: Sequence[Photo],
+    processor: VisavisProcessor,
+    *,
+    size: int,
+    seed: int,
+    max_tokens: int,
+    **shares: float,
 ) -> Iterator[list[Row]]:
-    """One epoch in batches of `size` photos, in an order that `seed` fixes; the last, smaller batch is kept."""
+    """One epoch in batches of `size` photos, in an order that `seed` fixes; the last, smaller batch is kept.
+
+    `shares` are those of `examples_of`.
+    """
     chance = random.Random(seed)
     order = chance.sample(range(len(photos)), len(photos))
     for start in range(0, len(order), size):
         chosen = [photos[index] for index in order[start : start + size]]
-        yield [make_row(photo, examples_of(photo, chance, short_share), processor, max_tokens) for photo in chosen]
+        yield [make_row(photo, examples_of(photo, chance, **shares), processor, max_tokens) for photo in chosen]
 
 
 def make_row(photo: Photo, examples: Sequence[Example], processor: VisavisProcessor, max_tokens: int) -> Row:
@@ -70,16 +79,22 @@ def make_row(photo: Photo, examples: Sequence[Example], processor: VisavisProces
     texts: dict[Text, int] = {}
     index = [texts.setdefault((item.question, item.history), len(texts)) for item in examples]
     tokenizer = processor.answer_tokenizer
-    ids = tokenizer([item.answer for item in examples], add_special_tokens=False)["input_ids"]
+    ids = tokenizer([item.answer for item in examples], add_special_tokens=False)["input_ids"] if examples else []
     answers = [[*item[: max_tokens - 1], tokenizer.eos_token_id] for item in ids]
     return Row(photo, list(texts), list(zip(index, answers, strict=True)))
 
 
 def split_by_length(rows: Sequence[Row], groups: int) -> list[list[Row]]:
     """Rows of like length together, so that little is padded."""
-    ordered = sorted(rows, key=lambda row: sum(len(ids) for _, ids in row.answers))
+    ordered = sorted(rows, key=_words)
     size = -(-len(ordered) // groups)
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def _words(row: Row) -> int:
+    """What a row costs, roughly: the words of its texts and the tokens of its answers."""
+    asked = sum(len(line.split()) for text, history in row.texts for line in (text, *sum(history, ())))
+    return asked + sum(len(ids) for _, ids in row.answers)
 
 
 def pack_answers(rows: Sequence[Row], bos_token_id: int, pad_token_id: int) -> PackedAnswers:

@@ -104,14 +104,25 @@ def tidy_caption(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def examples_of(photo: Photo, chance: random.Random, short_share: float = 0.3) -> list[Example]:
+def examples_of(
+    photo: Photo,
+    chance: random.Random,
+    short_share: float = 0.3,
+    turn_share: float = 1.0,
+    caption_share: float = 1.0,
+) -> list[Example]:
     """What one epoch learns from a photo: all captions, all questions, all turns with the true dialogue before them.
 
     The captions of a photo share one request (one text to encode); a share of the turns is asked again for one word.
+    With `turn_share` below 1 a photo that has captions brings its dialogue along only that often; `caption_share` is
+    the same for its captions.
     """
     request = chance.choice(CAPTION_REQUESTS)
-    examples = [Example(request, (), caption) for caption in photo.captions]
+    captions = photo.captions if chance.random() < caption_share else []
+    examples = [Example(request, (), caption) for caption in captions]
     examples += [Example(in_one_word(item.question), (), chance.choice(item.answers)) for item in photo.questions]
+    if photo.captions and chance.random() >= turn_share:
+        return examples
     history: tuple[Exchange, ...] = ()
     for turn in photo.turns:
         examples.append(Example(turn.question, history, turn.answer))

@@ -1,4 +1,4 @@
-"""A checkpoint to ship: half-precision safetensors in one shard a part, so that a tower that training did not touch
+"""A checkpoint to ship: safetensors of 16 bits or less in one shard a part, so that a tower that training did not touch
 keeps its file byte for byte."""
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from visavis.models.processor import VisavisProcessor
 from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.weight_files import quantise
 
 INDEX = "model.safetensors.index.json"
 
 
 def export_checkpoint(model: VisavisForConditionalGeneration, processor: VisavisProcessor, folder: Path) -> None:
-    """Write config, tokenizers and `vision`, `text`, `joint` shards in float16; `from_pretrained` reads the folder."""
+    """Write config, tokenizers, and `vision`, `objects`, `text` and `joint` shards; `from_pretrained` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     shards: dict[str, dict[str, Tensor]] = {}
     for name, value in model.state_dict().items():
-        stored = value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
-        shards.setdefault(shard_of(name), {})[name] = stored.contiguous()
+        shards.setdefault(shard_of(name), {}).update(_stored(name, value.detach().cpu()))
     for shard, tensors in shards.items():
         save_file(tensors, folder / shard, metadata={"format": "pt"})
     _write_index(shards, folder / INDEX)
@@ -31,8 +31,17 @@ def export_checkpoint(model: VisavisForConditionalGeneration, processor: Visavis
     processor.save_pretrained(folder)
 
 
+def _stored(name: str, value: Tensor) -> dict[str, Tensor]:
+    """The image encoder's matrices in 8 bits, other numbers in float16."""
+    if name.startswith("encoder.vision.tower.") and name.endswith(".weight") and value.dim() == 2:
+        return quantise(name, value)
+    return {name: (value.half() if value.is_floating_point() else value).contiguous()}
+
+
 def shard_of(name: str) -> str:
     """Which file holds the parameter `name`."""
+    if name.startswith("encoder.vision.objects."):
+        return "objects.safetensors"
     for part in ("vision", "text"):
         if name.startswith(f"encoder.{part}."):
             return f"{part}.safetensors"

@@ -57,12 +57,28 @@ class FeatureCache:
         return self._names[photo]
 
 
-def pool_patches(features: Tensor) -> Tensor:
-    """Average patches two by two: (N, 1 + G * G, D) with a class token first -> (N, 1 + G * G / 4, D)."""
-    side = int((features.shape[1] - 1) ** 0.5)
-    grid = features[:, 1:].transpose(1, 2).unflatten(2, (side, side))
-    pooled = F.avg_pool2d(grid, 2).flatten(2).transpose(1, 2)
-    return torch.cat([features[:, :1], pooled], dim=1)
+def pool_patches(features: Tensor, cells: int = 0) -> Tensor:
+    """Average patches two by two: (N, 1 + G * G, D) with a class token first -> (N, 1 + G * G / 4, D).
+
+    The last `cells` positions are the object tower's and stay as they are, here and in `drop_patches`.
+    """
+    first, patches, rest = _parts(features, cells)
+    side = int(patches.shape[1] ** 0.5)
+    pooled = F.avg_pool2d(patches.transpose(1, 2).unflatten(2, (side, side)), 2).flatten(2).transpose(1, 2)
+    return torch.cat([first, pooled, rest], dim=1)
+
+
+def drop_patches(features: Tensor, cells: int = 0) -> Tensor:
+    """Keep a random half of the patches, the same places in all pictures: (N, 1 + M, D) -> (N, 1 + M // 2, D)."""
+    first, patches, rest = _parts(features, cells)
+    kept = torch.randperm(patches.shape[1])[: patches.shape[1] // 2]
+    return torch.cat([first, patches[:, kept], rest], dim=1)
+
+
+def _parts(features: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Class token, patches, cells."""
+    end = features.shape[1] - cells
+    return features[:, :1], features[:, 1:end], features[:, end:]
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:

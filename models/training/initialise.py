@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel
 
-from visavis.models.config import DecoderConfig, FusionConfig, VisavisConfig
+from visavis.models.config import DecoderConfig, FusionConfig, ObjectConfig, VisavisConfig
 from visavis.models.image_processor import VisavisImageProcessor
 from visavis.models.processor import VisavisProcessor
 from visavis.models.training.data import Photo, all_texts
@@ -34,6 +35,8 @@ def new_model(
     answers = answer_tokenizer(answered, settings.answer_pieces)
     model = VisavisForConditionalGeneration(_config(towers, len(kept), len(answers), fusion))
     _load_towers(model, towers, kept)
+    if model.config.objects is not None:
+        _load_objects(model, towers)
     words = model.encoder.text.tower.get_input_embeddings().weight.detach()
     model.decoder.token_embedding.weight.data = embeddings_from_pieces(answers, questions, words)
     return model, VisavisProcessor(VisavisImageProcessor(), questions, answers)
@@ -44,9 +47,18 @@ def _config(towers: Path, questions: int, answers: int, fusion: FusionConfig | N
     text.vocab_size = questions
     vision = AutoConfig.from_pretrained(towers / "vision")
     text.name_or_path, vision.name_or_path = "all-MiniLM-L6-v2", "dinov2-small"  # and no path of this machine
-    return VisavisConfig(
-        vision=vision, text=text, fusion=fusion or FusionConfig(), decoder=DecoderConfig(vocab_size=answers)
-    )
+    objects = ObjectConfig() if (towers / "objects").is_dir() else None
+    parts = {"vision": vision, "text": text, "objects": objects, "fusion": fusion or FusionConfig()}
+    return VisavisConfig(**parts, decoder=DecoderConfig(vocab_size=answers))
+
+
+def _load_objects(model: VisavisForConditionalGeneration, towers: Path) -> None:
+    """The network is frozen with the other towers; its head goes on learning, slowly, with the projection."""
+    state = load_file(towers / "objects" / "model.safetensors")
+    network = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    model.encoder.vision.objects.network.load_state_dict(network)  # type: ignore[union-attr]
+    head = {name: state[f"head.{name}"] for name in ("weight", "bias")}
+    model.encoder.image_projection.head.load_state_dict(head)
 
 
 def _load_towers(model: VisavisForConditionalGeneration, towers: Path, kept: Sequence[int]) -> None:

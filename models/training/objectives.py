@@ -28,10 +28,10 @@ def answer_loss(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing
     """The weighted sum of the cross-entropies of all real tokens.
 
     Args:
-        logits: (R, V), of the places where `weights` is above zero, row by row.
+        logits: (R, V), of the places where `labels` is a token, row by row.
         labels, weights: (N, S).
         label_smoothing: share of the probability spread over the vocabulary (Szegedy et al. 2016).
     """
-    real = weights > 0
+    real = labels >= 0
     losses = F.cross_entropy(logits, labels[real], reduction="none", label_smoothing=label_smoothing)
     return torch.dot(losses, weights[real])

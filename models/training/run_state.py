@@ -90,3 +90,20 @@ def _moments(tensors: dict[str, Tensor], name: str, step: int) -> dict[str, Any]
     state: dict[str, Any] = {moment: tensors[f"{moment}/{name}"] for moment in MOMENTS}
     state["step"] = torch.tensor(float(step))
     return state
+
+
+class Swapped:
+    """Holds other values in parameters for a while."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+        self.parameters, self.values = parameters, values
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *_: object) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.data, self.values[name] = self.values[name], parameter.data

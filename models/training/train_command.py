@@ -90,4 +90,5 @@ def _train(trainer: Trainer, console: Console) -> None:
 
 def _line(report: StepReport, mean: float) -> str:
     position = report.position
-    return f"step {position.step}  epoch {position.epoch}  loss {mean:.3f}  {report.photos_per_s:.1f} photos/s"
+    reward = "" if report.reward is None else f"  CIDEr of samples {report.reward:.3f}"
+    return f"step {position.step}  epoch {position.epoch}  loss {mean:.3f}{reward}  {report.photos_per_s:.1f} photos/s"

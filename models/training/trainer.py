@@ -5,13 +5,10 @@ It knows batches and objectives; how a run looks on a screen is the caller's (`S
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,22 +17,31 @@ from visavis.models.processor import VisavisProcessor
 from visavis.models.training.batches import PackedAnswers, Row, epoch_rows, pack_answers, split_by_length
 from visavis.models.training.data import Photo
 from visavis.models.training.export import export_checkpoint
-from visavis.models.training.features import FeatureCache, pool_patches
+from visavis.models.training.features import FeatureCache, drop_patches, pool_patches
 from visavis.models.training.objectives import answer_loss, answer_weights
-from visavis.models.training.run_state import Position, WeightAverage, load_run, save_run
+from visavis.models.training.optimisation import autocast, freeze, parameter_groups, schedule
+from visavis.models.training.run_state import Position, Swapped, WeightAverage, load_run, save_run
+from visavis.models.training.self_critical import REQUEST, SelfCritical
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.text_states import TextStates
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import Memory, VisavisForConditionalGeneration
+
+CRITIC_PHOTOS = 16
+"""How many photos are sampled at a time, which bounds the memory it takes."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """After one step: the mean loss of its batch, photos a second, the share of the run that is done."""
+    """After one step: the mean loss of its batch, photos a second, the share of the run that is done.
+
+    `reward` is the mean CIDEr-D of the captions sampled of late; None without self-critical training.
+    """
 
     position: Position
     loss: float
     photos_per_s: float
     done: float
+    reward: float | None = None
 
 
 class Trainer:
@@ -52,13 +58,18 @@ class Trainer:
         self.model, self.processor, self.photos, self.settings = model, processor, photos, settings
         self.features = features
         self.texts = TextStates(model, processor, frozen=not settings.text_lr_scale)
-        self.parameters = _freeze(model, bool(settings.text_lr_scale))
+        self.parameters = freeze(model, bool(settings.text_lr_scale))
         self.optimizer = torch.optim.AdamW(
-            _groups(self.parameters, settings), lr=settings.learning_rate, betas=(0.9, 0.98)
+            parameter_groups(self.parameters, settings), lr=settings.learning_rate, betas=(0.9, 0.98)
         )
         self.average = WeightAverage(self.parameters, settings.ema_decay)
         self.position = Position()
-        self.autocast = _autocast(settings.precision)
+        self.cells = model.config.object_cells
+        self.autocast = autocast(settings.precision)
+        self.reward: float | None = None
+        self.critic: SelfCritical | None = None
+        if settings.self_critical_samples:
+            self.critic = SelfCritical(model, processor, photos, self._remember, settings.self_critical_samples, 24)
 
     @property
     def run_folder(self) -> Path:
@@ -74,10 +85,7 @@ class Trainer:
 
     def train(self) -> Iterator[StepReport]:
         """One report a step. Leaving early loses what came after the last checkpoint, no more."""
-        self.model.train()
-        self.model.encoder.vision.eval()
-        if self.texts.frozen:
-            self.model.encoder.text.eval()
+        self._train_mode()
         saved = time.monotonic()
         while self.done < 1:
             for batch in self._rest_of_epoch():
@@ -90,6 +98,12 @@ class Trainer:
             else:
                 self.position.epoch, self.position.photos = self.position.epoch + 1, 0
         self.save()
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        self.model.encoder.vision.eval()
+        if self.texts.frozen:
+            self.model.encoder.text.eval()
 
     @property
     def done(self) -> float:
@@ -115,8 +129,10 @@ class Trainer:
             self.processor,
             size=settings.batch_photos,
             seed=settings.seed + self.position.epoch,
-            short_share=settings.short_share,
             max_tokens=settings.max_answer_tokens,
+            short_share=settings.short_share,
+            turn_share=settings.turn_share,
+            caption_share=settings.caption_share,
         )
         seen = 0
         for rows in epoch:
@@ -131,15 +147,18 @@ class Trainer:
         self.position.step += 1
         self.position.photos += len(rows)
         self.position.seconds += seconds
-        return StepReport(self.position, loss, len(rows) / seconds, self.done)
+        return StepReport(self.position, loss, len(rows) / seconds, self.done, self.reward)
 
     def _step(self, rows: list[Row]) -> float:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.position.step)  # dropout repeats after a resume
-        scale = _schedule(self.position.step, self.settings.warmup_steps, self.done)
+        scale = schedule(self.position.step, self.settings.warmup_steps, self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * group["scale"] * scale
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(split_by_length(rows, self.settings.groups))
+        answered = [row for row in rows if row.answers]
+        loss = self._backward(split_by_length(answered, self.settings.groups)) if answered else 0.0
+        if self.critic is not None:
+            self._criticise(self.critic, [row.photo for row in rows if row.photo.captions])
         nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip)
         self.optimizer.step()
         self.average.update(self.parameters, self.position.step)
@@ -157,11 +176,33 @@ class Trainer:
             mean += float(loss.detach())
         return mean
 
+    def _criticise(self, critic: SelfCritical, photos: list[Photo]) -> None:
+        """Add the gradient of the sampled captions' reward, a mean over their tokens."""
+        self.model.train(False)
+        for start in range(0, len(photos), CRITIC_PHOTOS):
+            rows, answers, weights, reward = critic.rows(photos[start : start + CRITIC_PHOTOS])
+            loss = answer_loss(self._logits(rows, answers), answers.labels, weights)
+            (loss * self.settings.self_critical_weight * len(rows) / len(photos)).backward()
+            self.reward = reward if self.reward is None else 0.98 * self.reward + 0.02 * reward
+        self._train_mode()
+
+    def _remember(self, photos: Sequence[Photo]) -> Memory:
+        states, segments = self.texts.pack([[REQUEST]] * len(photos))
+        image = self.model.image_state(self.features.read([photo.path for photo in photos]))
+        return self.model.fuse_states(image, states, segments > 0)
+
     def group_loss(self, rows: list[Row], answers: PackedAnswers) -> Tensor:
         """The weighted sum of the losses of all answers of some photos."""
+        weights = answer_weights(answers.labels, answers.answer_id)
+        return answer_loss(self._logits(rows, answers), answers.labels, weights, self.settings.label_smoothing)
+
+    def _logits(self, rows: list[Row], answers: PackedAnswers) -> Tensor:
+        """The logits of all real tokens, (R, V)."""
         features = self.features.read([row.photo.path for row in rows])
         if self.done < self.settings.pool_until:
-            features = pool_patches(features)
+            features = pool_patches(features, self.cells)
+        elif self.done < self.settings.drop_until:
+            features = drop_patches(features, self.cells)
         states, segments = self.texts.pack([row.texts for row in rows])
         with self.autocast():
             image = self.model.image_state(features)
@@ -171,67 +212,4 @@ class Trainer:
             memory = [seen.join(said) for seen, said in zip(image.decoder, text, strict=True)]
             mask = answers.memory_mask(segments, features.shape[1])
             hidden = self.model.decoder.states(answers.input_ids, answers.positions, memory, mask, answers.self_mask())
-            logits = self.model.decoder.logits(hidden[answers.answer_id > 0])
-        weights = answer_weights(answers.labels, answers.answer_id)
-        return answer_loss(logits.float(), answers.labels, weights, self.settings.label_smoothing)
-
-
-class Swapped:
-    """Holds other values in parameters for a while."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
-        self.parameters, self.values = parameters, values
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
-
-    def _swap(self) -> None:
-        for name, parameter in self.parameters.items():
-            parameter.data, self.values[name] = self.values[name], parameter.data
-
-
-def _freeze(model: VisavisForConditionalGeneration, train_text: bool) -> dict[str, nn.Parameter]:
-    """Trained parameters by name; the rest asks for no gradient."""
-    for name, parameter in model.named_parameters():
-        tower = name.startswith("encoder.vision.") or (name.startswith("encoder.text.") and not train_text)
-        parameter.requires_grad_(not tower and "embeddings.word_embeddings" not in name)
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
-
-
-def _groups(parameters: dict[str, nn.Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Layer-wise rates: a pretrained text encoder moves slowly. Matrices alone decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        scale = settings.text_lr_scale if name.startswith("encoder.text.") else 1.0
-        decay = settings.weight_decay if parameter.dim() > 1 else 0.0
-        groups.setdefault((scale, decay), []).append(parameter)
-    return [{"params": values, "scale": scale, "weight_decay": decay} for (scale, decay), values in groups.items()]
-
-
-def _schedule(step: int, warmup_steps: int, done: float) -> float:
-    """Linear warm-up, then a cosine down to a hundredth (Loshchilov and Hutter 2017)."""
-    cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
-    return cosine * min(1.0, (step + 1) / max(1, warmup_steps))
-
-
-def _autocast(precision: str) -> Callable[[], Any]:
-    """bf16 autocast where the processor has it in hardware; emulated it is a hundred times slower than fp32."""
-    if precision not in ("auto", "bf16", "fp32"):
-        raise ValueError(f"precision must be auto, bf16 or fp32, not {precision!r}")
-    if precision == "bf16" or (precision == "auto" and _bf16_is_faster()):
-        return lambda: torch.autocast("cpu", torch.bfloat16)
-    return nullcontext
-
-
-def _bf16_is_faster() -> bool:
-    def seconds(dtype: torch.dtype) -> float:
-        matrix = torch.ones(256, 256, dtype=dtype)
-        _ = matrix @ matrix
-        start = time.perf_counter()
-        _ = matrix @ matrix
-        return time.perf_counter() - start
-
-    return seconds(torch.bfloat16) < seconds(torch.float32)
+            return self.model.decoder.logits(hidden[answers.answer_id > 0]).float()

@@ -5,38 +5,31 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from langchain_core.language_models import BaseChatModel
 from PIL import Image
 from running_gateway import RunGateway
-from scripted_chat_model import ScriptedChatModel
+from scripted_engine import ScriptedEngine
 from typer.testing import CliRunner
 
-from visavis.bot import captions, doctor, terminal_chat
+from visavis.bot import captions, doctor, explain, terminal_chat
 from visavis.bot.cli import app
 from visavis.bot.local_chat import MemoryImages
 from visavis.bot.settings import load_settings
 from visavis.dialogue.limits import ImageLimits
 
 HEAVY = {"asyncio", "langchain_core", "numpy", "PIL", "pydantic", "redis", "rich", "starlette", "torch", "transformers"}
-COMMANDS = ("serve", "chat", "ask", "caption", "train", "evaluate", "doctor")
+COMMANDS = ("serve", "chat", "ask", "caption", "explain", "train", "evaluate", "doctor")
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedChatModel:
-    """Takes the place of the model that commands would open in process."""
-    model = ScriptedChatModel()
-
-    @contextlib.contextmanager
-    def open_model(settings: object, images: object) -> Iterator[BaseChatModel]:
-        yield model
-
-    for module in (terminal_chat, captions):
-        monkeypatch.setattr(module, "open_model", open_model)
-    return model
+def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
+    """Takes the place of the engine that commands would open in process."""
+    engine = ScriptedEngine()
+    for module in (terminal_chat, captions, explain):
+        monkeypatch.setattr(module, "open_engine", lambda settings: contextlib.nullcontext(engine))
+    return engine
 
 
 @pytest.fixture
@@ -65,20 +58,20 @@ def test_every_command_explains_itself() -> None:
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
 
-def test_ask_streams_an_answer_and_keeps_the_dialogue(model: ScriptedChatModel, photo_file: Path) -> None:
+def test_ask_streams_an_answer_and_keeps_the_dialogue(engine: ScriptedEngine, photo_file: Path) -> None:
     one = CliRunner().invoke(app, ["ask", str(photo_file), "What is it?"])
-    assert (one.exit_code, one.stdout.strip()) == (0, model.answer)
+    assert (one.exit_code, one.stdout.strip()) == (0, engine.answer)
     two = CliRunner().invoke(app, ["ask", str(photo_file), "What is it?", "What color?"])
-    assert two.stdout.splitlines() == ["> What is it?", f"{model.answer} ", "> What color?", f"{model.answer} "]
-    shown, answered, followed = model.asked[-1]
-    assert "file_id" in str(shown.content)
-    assert answered.content == f"{model.answer} "
-    assert followed.content == "What color?"
+    assert two.stdout.splitlines() == ["> What is it?", f"{engine.answer} ", "> What color?", f"{engine.answer} "]
+    first, followed = engine.asked[-2:]
+    assert (first.question, first.history, followed.question) == ("What is it?", (), "What color?")
+    assert followed.history == (("What is it?", f"{engine.answer} "),)
+    assert first.image == followed.image and followed.image in engine.images
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"text", "not a picture"), (None, "No such file")])
 def test_ask_refuses_what_is_no_photo(
-    model: ScriptedChatModel, tmp_path: Path, content: bytes | None, words: str
+    engine: ScriptedEngine, tmp_path: Path, content: bytes | None, words: str
 ) -> None:
     file = tmp_path / "photo.jpg"
     if content is not None:
@@ -92,10 +85,10 @@ def test_ask_refuses_what_is_no_photo(
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, photo_file: Path) -> None:
     code = f"""
 import contextlib, sys
-from scripted_chat_model import ScriptedChatModel
+from scripted_engine import ScriptedEngine
 from visavis.bot import terminal_chat
 from visavis.bot.cli import app
-terminal_chat.open_model = lambda settings, images: contextlib.nullcontext(ScriptedChatModel(pause_s=0.1))
+terminal_chat.open_engine = lambda settings: contextlib.nullcontext(ScriptedEngine(pause_s=0.1))
 sys.argv[1:] = ["ask", {str(photo_file)!r}, "What is it?", "And now?"]
 app()
 """
@@ -115,11 +108,11 @@ import contextlib, sys, time
 from visavis.bot import terminal_chat
 from visavis.bot.cli import app
 @contextlib.contextmanager
-def loading(settings, images):
+def loading(settings):
     print("loading", flush=True)
     time.sleep(60)
     yield
-terminal_chat.open_model = loading
+terminal_chat.open_engine = loading
 sys.argv[1:] = ["ask", {str(photo_file)!r}, "What is it?"]
 app()
 """
@@ -138,37 +131,61 @@ def test_ask_without_weights_says_which_file_is_missing(tmp_path: Path, photo_fi
     assert "config.json is missing" in result.stderr
 
 
-def test_caption_goes_on_after_a_bad_photo(model: ScriptedChatModel, photo_file: Path, tmp_path: Path) -> None:
+def test_caption_goes_on_after_a_bad_photo(engine: ScriptedEngine, photo_file: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     result = CliRunner().invoke(app, ["caption", str(bad), str(photo_file), str(tmp_path / "none.jpg")])
     assert result.exit_code == 1
-    assert result.stdout == f"{photo_file}: {model.answer}\n"
+    assert result.stdout == f"{photo_file}: {engine.answer}\n"
     assert [line.partition(": ")[0] for line in result.stderr.splitlines()] == [str(bad), str(tmp_path / "none.jpg")]
     assert CliRunner().invoke(app, ["caption", str(photo_file)]).exit_code == 0
 
 
-def test_caption_as_json_is_one_object_a_photo(model: ScriptedChatModel, photo_file: Path, tmp_path: Path) -> None:
+def test_caption_as_json_is_one_object_a_photo(engine: ScriptedEngine, photo_file: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["caption", "--json", str(photo_file), str(tmp_path / "none.jpg")])
     good, bad = (json.loads(line) for line in result.stdout.splitlines())
-    assert good == {"image": str(photo_file), "caption": model.answer, "confidence": 0.5}
+    assert good == {"image": str(photo_file), "caption": engine.answer, "confidence": 0.5}
     assert bad["error"]["code"] == "bad_image"
 
 
+def test_explain_writes_a_sheet_and_asks_again_with_a_part_hidden(engine: ScriptedEngine, tmp_path: Path) -> None:
+    photo, sheet = tmp_path / "two.png", tmp_path / "map.png"
+    two = Image.new("RGB", (40, 40), "blue")
+    two.paste("white", (0, 0, 20, 40))
+    two.save(photo)
+    command = ["explain", str(photo), "What is it?", "--out", str(sheet), "--cover", "0,0,0.5,1"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    assert result.stdout.count(engine.answer) == 2 and str(sheet) in result.stdout
+    with Image.open(sheet) as drawn:
+        assert drawn.width == 4 * (40 + 8) - 8  # six tiles, four in a row
+        top = drawn.height // 2 + 28  # of the last tile, the fifth word
+        hot, cold = drawn.getpixel((48 + 2, top + 2)), drawn.getpixel((48 + 37, top + 37))
+    assert isinstance(hot, tuple) and isinstance(cold, tuple)
+    assert sum(cold) < 80 < 700 < sum(hot)  # blue gone dark, white as it was
+    assert len(engine.images) == 2 and engine.asked[0].image != engine.asked[1].image
+
+
+@pytest.mark.parametrize("part", ["1,2,3", "0.5,0.5,0.6,0.1", "a,b,c,d", "nan,0,1,1"])
+def test_a_part_outside_the_photo_is_one_sentence(engine: ScriptedEngine, photo_file: Path, part: str) -> None:
+    result = CliRunner().invoke(app, ["explain", str(photo_file), "What?", "--cover", part])
+    assert (result.exit_code, result.stderr.count("\n"), engine.asked) == (2, 1, [])
+
+
 def test_chat_in_process_reads_commands_and_never_drives_the_terminal(
-    model: ScriptedChatModel, photo_file: Path, tmp_path: Path
+    engine: ScriptedEngine, photo_file: Path, tmp_path: Path
 ) -> None:
-    model.answer = "red\x1b[2J square"
+    engine.answer = "red\x1b[2J square"
     typed = f"/image {photo_file}\nWhat is it?\n/image {tmp_path / 'none.png'}\n/image\n/help\n/quit\n"
     result = CliRunner().invoke(app, ["chat"], input=typed)
     assert result.exit_code == 0
     assert "red[2J square" in result.stdout
     assert "none.png: No such file" in result.stdout
-    assert result.stdout.count("/quit ends") == 3 and len(model.asked) == 1
+    assert result.stdout.count("/quit ends") == 3 and len(engine.asked) == 1
 
 
 def test_caption_keeps_one_photo_at_a_time(
-    model: ScriptedChatModel, photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: ScriptedEngine, photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = MemoryImages(ImageLimits())
     monkeypatch.setattr(captions, "MemoryImages", lambda limits: images)

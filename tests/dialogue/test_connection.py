@@ -142,7 +142,7 @@ async def test_hello_comes_first_and_only_in_version_1(room: Room) -> None:
 
 async def test_bad_frames_cost_nothing_else(room: Room) -> None:
     client, _ = await room.client()
-    for frame in ("{", "[" * 60_000, {"type": "dance"}, {"type": "explain", "turn": turn()["id"]}, b"surprise"):
+    for frame in ("{", "[" * 60_000, {"type": "dance"}, {"type": "edit", "turn": turn()["id"]}, b"surprise"):
         assert (await client.ask(frame))["code"] == "bad_request"
     assert (await client.ask(turn("x" * 100_000)))["code"] == "too_long"
     unknown = turn(images=["a" * 64])
@@ -151,6 +151,18 @@ async def test_bad_frames_cost_nothing_else(room: Room) -> None:
     assert (await client.ask(lost)).items() >= {"code": "unknown_turn", "id": unknown["id"]}.items()
     client.say(turn())
     assert (await client.hear_turn())[-1]["type"] == "turn.completed"
+
+
+async def test_an_answer_is_explained_or_refused_in_its_own_frame(room: Room) -> None:
+    client, _ = await room.client()
+    asked = turn()
+    client.say(asked)
+    await client.hear_turn()
+    refused = await client.ask({"type": "explain", "turn": asked["id"]})
+    assert (refused["type"], refused["code"], refused["id"]) == ("error", "bad_request", asked["id"])
+    unknown = await client.ask({"type": "explain", "turn": turn()["id"]})
+    assert unknown["code"] == "unknown_turn"
+    assert (await client.ask({"type": "explain", "turn": "x"}))["code"] == "bad_request"
 
 
 async def test_pictures_that_are_refused(room: Room) -> None:

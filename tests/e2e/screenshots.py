@@ -45,6 +45,11 @@ async def take(browser: Browser, url: str, scheme: str, size: str) -> None:
     for question in QUESTIONS:
         await ask(page, question)
     await page.screenshot(path=FOLDER / f"conversation-{size}-{scheme}.png")
+    await page.get_by_role("button", name="Where did it look?").first.click()
+    await page.locator(".heat").wait_for()
+    await page.locator(".heat").scroll_into_view_if_needed()
+    await page.wait_for_timeout(300)
+    await page.screenshot(path=FOLDER / f"heat-{size}-{scheme}.png")
     await context.close()
 
 

@@ -82,6 +82,35 @@ async def test_a_conversation_survives_a_reload_and_a_restart(
     complaints.forgive("WebSocket")  # the attempts to connect while there was no server
 
 
+async def test_an_answer_shows_where_it_looked(page: Page) -> None:
+    await pick(page, "ball.png", drawn_picture())
+    await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
+    answer = await ask(page, "What is in this picture?")
+    await page.get_by_role("button", name="Where did it look?").click()
+    words = page.get_by_role("group", name="Words of the answer").get_by_role("button")
+    await expect(words).to_have_count(1 + len(answer.split()), timeout=ANSWER_TIMEOUT_MS)
+    assert (await words.all_inner_texts())[1:] == answer.split()
+    whole = await veil(page)
+    await words.nth(1).focus()
+    await expect(words.nth(1)).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator("figcaption")).to_contain_text(answer.split()[0])
+    assert await veil(page) != whole
+
+    await page.reload()  # an old answer can be explained as well
+    await page.get_by_role("button", name="Where did it look?").click()
+    await expect(page.locator(".heat canvas")).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    assert await veil(page) == whole
+
+
+async def veil(page: Page) -> str:
+    """The heat map that is shown, as a PNG; it is not empty."""
+    empty_one = "Object.assign(document.createElement('canvas'), { width: canvas.width, height: canvas.height })"
+    read = f"canvas => [canvas, {empty_one}].map(one => one.toDataURL())"
+    drawn, empty = await page.locator(".heat canvas").evaluate(read)
+    assert drawn != empty
+    return str(drawn)
+
+
 async def picture_is_shown(page: Page) -> None:
     picture = page.locator(".picture img")
     await expect(picture).to_have_js_property("naturalWidth", 480)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import tiny_checkpoint
+import tiny_training
 import uvicorn
 
 from visavis.models.engine import InferenceEngine
 from visavis.models.model_server import create_app
 from visavis.models.processor import VisavisProcessor
+from visavis.models.training.data import Photo
+from visavis.models.training.settings import TrainingSettings
 from visavis.models.visavis_model import VisavisForConditionalGeneration
 
 
@@ -42,3 +45,13 @@ async def served(engine: InferenceEngine, tmp_path: Path) -> AsyncIterator[str]:
         yield f"unix://{tmp_path}/model.sock"
         server.should_exit = True
         await serving
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Photo]:
+    return tiny_training.two_photos(tmp_path)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> TrainingSettings:
+    return tiny_training.quick_settings(tmp_path)

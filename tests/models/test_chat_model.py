@@ -61,6 +61,19 @@ async def test_in_process_and_remote_say_the_same(engine: InferenceEngine, serve
     assert first.usage_metadata == second.usage_metadata
 
 
+async def test_explains_in_process_and_remote_alike(
+    chat: VisavisChatModel, engine: InferenceEngine, pictures: Pictures
+) -> None:
+    words = await chat.explain(showing(BLUE), "a red dog")
+    assert pictures.read_ids == [BLUE]
+    assert [word.word for word in words] == ["a", "red", "dog"]
+    assert words == await engine.explain(GenerationRequest("what color is it?", (), BLUE), "a red dog")
+    assert await chat.explain(showing(BLUE, "hello"), "Hello!") == ()  # nobody looked for that
+    with pytest.raises(ModelError, match="about a picture") as refused:
+        await chat.explain([HumanMessage("what color is it?")], "a red dog")
+    assert refused.value.code == "bad_request"
+
+
 async def test_streams_text_then_metadata(chat: VisavisChatModel) -> None:
     chunks = [chunk async for chunk in chat.astream(showing(RED), temperature=1.0, seed=1)]
     assert all(isinstance(chunk, AIMessageChunk) and isinstance(chunk.content, str) for chunk in chunks)

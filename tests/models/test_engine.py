@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_checkpoint import drawn_picture, until
 
-from visavis.models.engine import InferenceEngine, patch_mask
-from visavis.models.errors import BadImage, Busy, ModelError, UnknownImage, UnsupportedImage
+from visavis.models.engine import InferenceEngine
+from visavis.models.errors import BadImage, BadRequest, Busy, ModelError, UnknownImage, UnsupportedImage
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, Region, SamplingParameters
 from visavis.models.images import decode_picture
 from visavis.models.processor import VisavisProcessor
@@ -268,10 +268,17 @@ async def test_region_changes_what_is_seen(engine: InferenceEngine) -> None:
     assert part.confidence != whole.confidence
 
 
-def test_patch_mask_covers_what_the_region_touches() -> None:
-    mask = patch_mask(Region(0.25, 0.5, 0.5, 0.25), 17)
-    assert mask.shape == (1, 17) and bool(mask[0, 0])
-    assert mask[0, 1:].reshape(4, 4).int().tolist() == [[0] * 4, [0] * 4, [0, 1, 1, 0], [0] * 4]
+async def test_an_answer_is_explained_word_by_word(engine: InferenceEngine) -> None:
+    request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))
+    words = await engine.explain(request, "a red dog")
+    assert [(word.word, word.start, word.end) for word in words] == [("a", 0, 1), ("red", 2, 5), ("dog", 6, 9)]
+    for word in words:
+        assert sum(map(sum, word.rows)) == pytest.approx(1, abs=0.01) and len(word.rows) == len(word.rows[0]) == 4
+    assert (await engine.generate(request)).text  # the worker lives on
+    assert engine.counters.encoder_forwards == 1
+    with pytest.raises(BadRequest, match="only answers about a picture"):
+        await engine.explain(GenerationRequest(QUESTION), "a red dog")
+    assert await engine.explain(request, "") == ()
 
 
 async def test_replies_without_a_picture_stream_like_answers(engine: InferenceEngine) -> None:

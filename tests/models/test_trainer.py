@@ -5,61 +5,19 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import pytest
-import tiny_checkpoint
 import torch
+from tiny_training import trainer_of
 from torch import Tensor
 
 from visavis.models.processor import VisavisProcessor
 from visavis.models.training.batches import make_row, pack_answers
-from visavis.models.training.data import DialogueTurn, Photo, Question, examples_of
-from visavis.models.training.features import FeatureCache, pool_patches
+from visavis.models.training.data import Photo, examples_of
+from visavis.models.training.features import drop_patches, pool_patches
 from visavis.models.training.objectives import answer_loss, answer_weights
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.trainer import Trainer
-from visavis.models.visavis_model import VisavisForConditionalGeneration
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> list[Photo]:
-    made = []
-    for color, answer in (("red", "a red dog"), ("blue", "people sit on a bench")):
-        path = tmp_path / f"{color}.png"
-        path.write_bytes(tiny_checkpoint.drawn_picture(color))
-        photo = Photo(path, captions=[answer], questions=[Question("what is it?", (answer[:5],))])
-        photo.turns.append(DialogueTurn("is it the dog?", "yes", "yes"))
-        photo.turns.append(DialogueTurn("what color is it?", answer, color))
-        made.append(photo)
-    return made
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> TrainingSettings:
-    return TrainingSettings(
-        output=str(tmp_path / "run"),
-        epochs=60,
-        batch_photos=2,
-        learning_rate=5e-3,
-        warmup_steps=3,
-        label_smoothing=0.0,
-        ema_decay=0.5,
-        pool_until=0.0,
-        precision="fp32",
-    )
-
-
-def trainer_of(photos: list[Photo], settings: TrainingSettings, processor: VisavisProcessor) -> Trainer:
-    sizes = tiny_checkpoint.tiny_model(processor).config
-    torch.manual_seed(settings.seed)
-    model = VisavisForConditionalGeneration(sizes)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return Trainer(
-        model, processor, photos, settings, FeatureCache(Path(settings.output) / "features", model, processor)
-    )
 
 
 def test_packed_answers_cost_what_single_ones_cost(
@@ -139,6 +97,22 @@ def test_pooling_averages_patches_two_by_two() -> None:
     grid = torch.arange(16.0)
     features = torch.cat([torch.tensor([99.0]), grid])[None, :, None]
     assert pool_patches(features).flatten().tolist() == [99.0, 2.5, 4.5, 10.5, 12.5]
+
+
+def test_half_of_the_patches_are_dropped_and_no_cell_of_the_object_tower() -> None:
+    features = torch.arange(20.0)[None, :, None]
+    kept = drop_patches(features, cells=3).flatten().tolist()
+    assert kept[0] == 0 and kept[-3:] == [17, 18, 19] and len(kept) == 1 + 8 + 3
+    assert set(kept[1:-3]) < set(range(1, 17))
+    assert pool_patches(features, cells=3).flatten().tolist()[-4:] == [13.5, 17, 18, 19]
+
+
+def test_shares_leave_out_captions_or_turns(photos: list[Photo]) -> None:
+    chance = random.Random(1)
+    captions = examples_of(photos[0], chance, short_share=0, turn_share=0)
+    assert [item.answer for item in captions] == ["a red dog", "a red"]
+    turns = examples_of(photos[0], chance, short_share=0, caption_share=0)
+    assert [item.answer for item in turns] == ["a red", "yes", "a red dog"]
 
 
 def test_answer_loss_by_hand() -> None:

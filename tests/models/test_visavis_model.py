@@ -48,6 +48,16 @@ def test_cached_steps_give_the_logits_of_one_pass(
     torch.testing.assert_close(torch.cat(pieces, 1), whole)
 
 
+def test_rows_that_share_a_memory_get_what_they_would_get_alone(
+    tiny_model: VisavisForConditionalGeneration, questions: dict[str, Tensor], pixels: Tensor
+) -> None:
+    memory = memory_of(tiny_model, pixels, **questions)
+    assert memory.mask is not None
+    ids = torch.randint(3, 30, (6, 4), generator=torch.Generator().manual_seed(2))
+    alone = logits_of(tiny_model, memory.rows(torch.tensor([0, 0, 0, 1, 1, 1])), ids)
+    torch.testing.assert_close(logits_of(tiny_model, memory, ids), alone)
+
+
 def test_generate_equals_greedy_steps(
     tiny_model: VisavisForConditionalGeneration, questions: dict[str, Tensor], pixels: Tensor
 ) -> None:
@@ -125,7 +135,8 @@ def test_an_exported_checkpoint_is_read_by_the_auto_classes(
     assert isinstance(AutoConfig.from_pretrained(tmp_path), VisavisConfig)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
     for name, value in tiny_model.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-3, atol=1e-3)
+        lost = 1e-2 if name.startswith("encoder.vision.tower.") else 1e-3  # 8 bits, 16 bits
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-3, atol=lost)
     processor = AutoProcessor.from_pretrained(tmp_path)
     assert processor.decode_answer(processor.answer_tokenizer("a naïve dog!")["input_ids"]) == "a naïve dog!"
 

@@ -1,0 +1,63 @@
+// @ts-check
+/**
+ * Where an answer came from: the picture, dark but for where the model looked, and the answer's words to step through.
+ * Knows one explanation; who asked for it is not its business.
+ */
+
+import { h } from "./elements.js";
+import { fill } from "./strings.js";
+
+/** @import { Strings } from "./strings.js" */
+/** @typedef {{start: number, end: number, map: string}} WordMap */
+/** @typedef {{grid: [number, number], answer: string, words: WordMap[]}} Explanation */
+
+/** How much of the picture the veil hides where nobody looked, 0..255. A bright colour over it would vanish on some. */
+const COVER = 185;
+/** Heat is lifted by this power: a few hot cells would otherwise leave the rest of the picture in the dark. */
+const LIFT = 0.5;
+
+export class HeatView {
+  /** @param {Strings} strings @param {string} url of the picture @param {string} text of the answer @param {Explanation} explanation */
+  constructor(strings, url, text, explanation) {
+    const [rows, columns] = explanation.grid;
+    this.veil = h("canvas", { width: columns, height: rows, "aria-hidden": "true" });
+    this.caption = h("figcaption", { "aria-live": "polite" });
+    this.strings = strings;
+    const letters = [...text]; // places are counted in characters, not in UTF-16 units
+    const whole = this.#word(strings.heatWhole, explanation.answer, strings.heatAlt);
+    const words = explanation.words.map(({ start, end, map }) => {
+      const word = letters.slice(start, end).join("");
+      return this.#word(word, map, fill(strings.heatWord, { word }));
+    });
+    const picture = h("div", { class: "heat-picture" }, h("img", { src: url, alt: strings.heatPicture }), this.veil);
+    const legend = h("p", { class: "legend" }, strings.heatLess, h("i", { "aria-hidden": "true" }), strings.heatMore);
+    const row = h("div", { class: "words", role: "group", "aria-label": strings.heatWords }, whole, ...words);
+    this.element = h("figure", { class: "heat" }, picture, row, legend, this.caption);
+    this.#show(whole, explanation.answer, strings.heatAlt);
+  }
+
+  /** A word that shows its map when it is pointed at, reached by keyboard or pressed. @param {string} label @param {string} map @param {string} told */
+  #word(label, map, told) {
+    const button = h("button", { class: "word", type: "button", "aria-pressed": "false" }, label);
+    const show = () => this.#show(button, map, told);
+    for (const event of ["click", "focus"]) button.addEventListener(event, show);
+    // Not pointerenter: it also comes when the page scrolls under a pointer that rests.
+    button.onpointermove = (event) => (event.movementX || event.movementY) && show();
+    return button;
+  }
+
+  /** @param {HTMLElement} button @param {string} map @param {string} told */
+  #show(button, map, told) {
+    this.shown?.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-pressed", "true");
+    this.shown = button;
+    this.caption.textContent = told;
+    if (map === this.drawn) return;
+    this.drawn = map;
+    const cells = Uint8Array.from(atob(map), (char) => char.charCodeAt(0));
+    const { width, height } = this.veil;
+    const pixels = new ImageData(width, height);
+    cells.forEach((heat, place) => pixels.data.set([0, 0, 0, COVER * (1 - (heat / 255) ** LIFT)], 4 * place));
+    this.veil.getContext("2d")?.putImageData(pixels, 0, 0);
+  }
+}

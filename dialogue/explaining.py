@@ -1,0 +1,96 @@
+"""Where in the picture a stored answer came from: asked of the model anew, with what is stored beside the answer.
+
+Knows the chat model only by its optional `explain(messages, answer)`, which gives words with `start`, `end` and `rows`
+of heat; a model without it cannot tell.
+"""
+
+import base64
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from visavis.dialogue.context import Budget, build_messages
+from visavis.dialogue.errors import BadRequest, ModelFailed, UnknownTurn
+from visavis.dialogue.turns import Role, Session, Turn
+
+logger = logging.getLogger(__name__)
+
+Rows = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class WordMap:
+    """A word of the answer's text (`start` up to `end`) and its map, as in `Explanation`."""
+
+    start: int
+    end: int
+    map: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The picture looked at and a map a word; `answer` is the mean of all of them.
+
+    A map is base64 of uint8, row by row, scaled to its own maximum; `grid` is (rows, columns).
+    """
+
+    turn: str
+    image: str
+    grid: tuple[int, int]
+    answer: str
+    words: tuple[WordMap, ...]
+
+
+async def explain_turn(session: Session, turn_id: str, model: BaseChatModel, budget: Budget) -> Explanation:
+    """Explain the answer to a turn among the session's latest ones.
+
+    Raises:
+        UnknownTurn: it is not there. BadRequest: it has no answer about a picture, or the model cannot tell.
+        ModelFailed: the model did not manage.
+    """
+    question, answer = _find(session, turn_id)
+    explain: Any = getattr(model, "explain", None)
+    if explain is None:
+        raise BadRequest("This model cannot show where it looked.", id=turn_id)
+    if not answer.text or not answer.images:
+        raise BadRequest("Only an answer about a picture can be explained.", id=turn_id)
+    context = build_messages(_as_of(session, question), question, budget)
+    try:
+        words = await explain(context.messages, answer.text)
+    except Exception as error:  # the edge to any model
+        logger.warning("turn %s could not be explained", turn_id, exc_info=True)
+        raise ModelFailed("The model could not show where it looked.", id=turn_id) from error
+    return _explanation(turn_id, answer.images[0], [(word.start, word.end, word.rows) for word in words])
+
+
+def _find(session: Session, turn_id: str) -> tuple[Turn, Turn]:
+    found = {turn.role: turn for turn in session.turns if turn.id == turn_id}
+    if len(found) < len(Role):
+        raise UnknownTurn(
+            "There is no finished answer to this turn in the latest part of the conversation.", id=turn_id
+        )
+    return found[Role.USER], found[Role.ASSISTANT]
+
+
+def _as_of(session: Session, question: Turn) -> Session:
+    """The session as it was when the question came."""
+    before = session.turns[: session.turns.index(question)]
+    shown = next((turn.images for turn in reversed(before) if turn.role is Role.USER and turn.images), ())
+    return replace(session, turns=before, waiting=(), newest_images=question.images or shown or session.newest_images)
+
+
+def _explanation(turn_id: str, image: str, words: Sequence[tuple[int, int, Rows]]) -> Explanation:
+    if not words:
+        raise BadRequest("This answer has no words to explain.", id=turn_id)
+    first = words[0][2]
+    sums = [[sum(rows[y][x] for _, _, rows in words) for x in range(len(first[0]))] for y in range(len(first))]
+    maps = tuple(WordMap(start, end, _encode(rows)) for start, end, rows in words)
+    return Explanation(turn_id, image, (len(first), len(first[0])), _encode(sums), maps)
+
+
+def _encode(rows: Rows) -> str:
+    hottest = max(max(row) for row in rows) or 1.0
+    return base64.b64encode(bytes(round(255 * max(value, 0.0) / hottest) for row in rows for value in row)).decode()

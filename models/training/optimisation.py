@@ -1,0 +1,67 @@
+"""Which parameters move, how fast, when, and in which precision: what an optimiser is told.
+
+It knows the names of the model's parts, but neither data nor losses.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from visavis.models.training.settings import TrainingSettings
+from visavis.models.visavis_model import VisavisForConditionalGeneration
+
+HEAD_LR_SCALE = 0.1
+"""The object tower's head is pretrained."""
+
+
+def freeze(model: VisavisForConditionalGeneration, train_text: bool) -> dict[str, nn.Parameter]:
+    """Trained parameters by name; the rest asks for no gradient."""
+    for name, parameter in model.named_parameters():
+        tower = name.startswith("encoder.vision.") or (name.startswith("encoder.text.") and not train_text)
+        parameter.requires_grad_(not tower and "embeddings.word_embeddings" not in name)
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def parameter_groups(parameters: dict[str, nn.Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Layer-wise rates: a pretrained text encoder moves slowly. Matrices alone decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        scale = settings.text_lr_scale if name.startswith("encoder.text.") else 1.0
+        scale = settings.gate_lr_scale if name.endswith("cross_gate") else scale
+        scale = HEAD_LR_SCALE if name.startswith("encoder.image_projection.head.") else scale
+        decay = settings.weight_decay if parameter.dim() > 1 else 0.0
+        groups.setdefault((scale, decay), []).append(parameter)
+    return [{"params": values, "scale": scale, "weight_decay": decay} for (scale, decay), values in groups.items()]
+
+
+def schedule(step: int, warmup_steps: int, done: float) -> float:
+    """Linear warm-up, then a cosine down to a hundredth (Loshchilov and Hutter 2017)."""
+    cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
+    return cosine * min(1.0, (step + 1) / max(1, warmup_steps))
+
+
+def autocast(precision: str) -> Callable[[], Any]:
+    """bf16 autocast where the processor has it in hardware; emulated it is a hundred times slower than fp32."""
+    if precision not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"precision must be auto, bf16 or fp32, not {precision!r}")
+    if precision == "bf16" or (precision == "auto" and _bf16_is_faster()):
+        return lambda: torch.autocast("cpu", torch.bfloat16)
+    return nullcontext
+
+
+def _bf16_is_faster() -> bool:
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(256, 256, dtype=dtype)
+        _ = matrix @ matrix
+        start = time.perf_counter()
+        _ = matrix @ matrix
+        return time.perf_counter() - start
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)

@@ -1,0 +1,106 @@
+"""Self-critical training: captions are sampled, scored by CIDEr-D, and made likelier if better than their siblings.
+
+Rennie et al. 2017 compare a sample with the greedy caption; here the mean of the other samples of the same photo is
+the baseline, which costs no extra decoding and has less variance (Luo 2020, "A Better Variant of Self-Critical Sequence
+Training"). Samples and their gradients are taken without dropout, so that what is judged is what was said.
+Shape letters: N photos, K samples of each, S answer tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from visavis.models.kv_cache import KVCache
+from visavis.models.processor import VisavisProcessor
+from visavis.models.prompt import CAPTION_PROMPT
+from visavis.models.training.batches import IGNORED, PackedAnswers, Row, Text, pack_answers
+from visavis.models.training.cider import CiderReward
+from visavis.models.training.data import Photo
+from visavis.models.visavis_model import Memory, VisavisForConditionalGeneration
+
+TOP_TOKENS = 12
+REQUEST: Text = (CAPTION_PROMPT, ())
+
+
+class SelfCritical:
+    """Samples `samples` captions of each photo and turns their scores into rows and token weights.
+
+    Args:
+        remember: photos -> the model's memory of them and of `REQUEST`, a row each.
+    """
+
+    def __init__(
+        self,
+        model: VisavisForConditionalGeneration,
+        processor: VisavisProcessor,
+        photos: Sequence[Photo],
+        remember: Callable[[Sequence[Photo]], Memory],
+        samples: int,
+        max_tokens: int,
+    ) -> None:
+        self.model, self.processor, self.remember = model, processor, remember
+        self.samples, self.max_tokens = samples, max_tokens
+        self.reward = CiderReward(photo.captions for photo in photos if photo.captions)
+
+    def rows(self, photos: Sequence[Photo]) -> tuple[list[Row], PackedAnswers, Tensor, float]:
+        """Sampled captions as packed answers, the weight of every token (N, S), and the mean reward."""
+        with torch.no_grad():
+            ids = self._sample(self.remember(photos))
+        answers = [[until_end(row, self.model.config.decoder.eos_token_id) for row in rows] for rows in ids.tolist()]
+        rewards = torch.tensor([self._score(photo, said) for photo, said in zip(photos, answers, strict=True)])
+        made = [
+            Row(photo, [REQUEST], [(0, item) for item in said]) for photo, said in zip(photos, answers, strict=True)
+        ]
+        decoder = self.model.config.decoder
+        packed = pack_answers(made, decoder.bos_token_id, decoder.pad_token_id)
+        return made, packed, token_weights(packed, advantages(rewards)), float(rewards.mean())
+
+    def _score(self, photo: Photo, answers: Sequence[Sequence[int]]) -> list[float]:
+        return self.reward.score([self.processor.decode_answer(ids) for ids in answers], photo.captions)
+
+    def _sample(self, memory: Memory) -> Tensor:
+        """(N, K, S) ids drawn from the model's own distribution."""
+        ids: Tensor = sample(self.model, memory, self.samples, self.max_tokens).unflatten(0, (-1, self.samples))
+        return ids
+
+
+def sample(model: VisavisForConditionalGeneration, memory: Memory, samples: int, max_tokens: int) -> Tensor:
+    """(N K, S) ids, K = `samples` for each row of the memory, each until its end token and padded behind it.
+
+    Tokens are drawn from the `TOP_TOKENS` likeliest: label smoothing leaves a tenth of the probability on the whole
+    vocabulary, and drawn from all of it most captions would hold a wrong piece.
+    """
+    rows, decoder = memory.layers[0].key.shape[0] * samples, model.config.decoder
+    cache: KVCache = model.new_cache(rows, max_tokens)
+    token = torch.full((rows, 1), decoder.bos_token_id)
+    said: list[Tensor] = []
+    over = torch.zeros(rows, 1, dtype=torch.bool)
+    while len(said) < max_tokens and not bool(over.all()):
+        logits = model.decode(token, memory, cache)[:, -1].float()
+        best, index = logits.topk(TOP_TOKENS)
+        token = index.gather(1, torch.multinomial(best.softmax(-1), 1)).masked_fill(over, decoder.pad_token_id)
+        over |= token == decoder.eos_token_id
+        said.append(token)
+    return torch.cat(said, dim=1)
+
+
+def until_end(ids: list[int], end: int) -> list[int]:
+    """Cut behind the end token; ids without one stay whole."""
+    return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+def advantages(rewards: Tensor) -> Tensor:
+    """(N, K) rewards -> each less the mean of the photo's other samples, in units of their spread over the batch."""
+    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
+    better = rewards - others
+    return better / (better.square().mean().sqrt() + 1e-6)
+
+
+def token_weights(answers: PackedAnswers, advantage: Tensor) -> Tensor:
+    """(N, S): every token of a sample weighs its advantage, over the number of tokens; padding nothing."""
+    padded = torch.cat([advantage.new_zeros(advantage.shape[0], 1), advantage], dim=1)
+    real = answers.labels != IGNORED
+    return padded.gather(1, answers.answer_id) * real / real.sum()

@@ -1,0 +1,69 @@
+"""The object tower beside the image encoder: shapes, padding, scales, and who sees what."""
+
+import pytest
+import torch
+from torch import nn
+
+from visavis.models.config import ObjectConfig, VisavisConfig
+from visavis.models.efficientnet_lite import EfficientNetLite, SameConv2d, Stage
+from visavis.models.vision_encoder import ImageProjection, ObjectTower, VisionEncoder
+
+TINY = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.fixture
+def objects() -> ObjectConfig:
+    return ObjectConfig(resolution=64, head_size=20)
+
+
+def test_lite2_has_its_published_size() -> None:
+    """6.09 M parameters with head and classes (352 x 1280 + 1280 x 1000), less what folding takes away."""
+    network = EfficientNetLite()
+    with_head = sum(value.numel() for value in network.parameters()) + 352 * 1280 + 1280 + 1280 * 1000 + 1000
+    assert with_head == pytest.approx(6.09e6, rel=0.01)
+    assert network(torch.zeros(1, 3, 64, 96)).shape == (1, 352, 2, 3)
+
+
+def test_same_padding_puts_the_odd_pixel_right_and_below() -> None:
+    convolution = SameConv2d(1, 1, 3, stride=2)
+    nn.init.ones_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    seen = convolution(torch.arange(16.0).reshape(1, 1, 4, 4))
+    assert seen.flatten().tolist() == [45.0, 39.0, 66.0, 50.0]  # windows begin at 0 and 2; the last is cut
+
+
+def test_a_shortcut_needs_equal_shapes() -> None:
+    network = EfficientNetLite(8, (Stage(2, 3, 2, 2, 8),))
+    assert [block.shortcut for block in network.blocks] == [False, True]
+
+
+def test_pixels_come_to_the_scale_of_the_classifier(objects: ObjectConfig) -> None:
+    tower = ObjectTower(objects)
+    seen = []
+    tower.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (objects.image_mean, objects.image_std))
+    gray = torch.full((1, 3, 64, 64), 200 / 255)
+    assert tower((gray - mean) / std).shape == (1, 4, 352)
+    torch.testing.assert_close(seen[0], torch.full((1, 3, 64, 64), (200 - 127) / 128))
+
+
+def test_cells_stand_behind_the_patches_and_are_projected_by_themselves(objects: ObjectConfig) -> None:
+    vision = VisavisConfig(vision={**TINY, "model_type": "dinov2", "image_size": 28, "patch_size": 7}).vision
+    encoder = VisionEncoder(vision, objects).eval()
+    with torch.no_grad():
+        features = encoder(torch.randn(2, 3, 28, 28))
+        assert features.shape == (2, 17 + 4, 352)
+        assert not features[:, :17, 24:].any()
+        projection = ImageProjection(24, 16, objects)
+        before = projection(features)
+        features[:, -1] += 1
+        after = projection(features)
+    assert before.shape == (2, 21, 16)
+    changed = (before != after).any(dim=2)[0]
+    assert changed.tolist() == [False] * 20 + [True]
+
+
+def test_config_keeps_objects_or_their_absence() -> None:
+    with_objects = VisavisConfig(objects={"resolution": 96})
+    assert VisavisConfig.from_dict(with_objects.to_dict()).objects.cells == 9
+    assert VisavisConfig.from_dict(VisavisConfig().to_dict()).objects is None

@@ -1,0 +1,53 @@
+"""8-bit towers: little is lost, nothing drifts, and every way to load a folder gives the same model."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+from visavis.models import register
+from visavis.models.loading import load_model
+from visavis.models.processor import VisavisProcessor
+from visavis.models.training.export import export_checkpoint
+from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.weight_files import holds_integers, quantise, read_weights
+
+TOWER = "encoder.vision.tower.encoder.layer.0.mlp.fc1.weight"
+
+
+def test_an_error_is_at_most_half_a_step_and_zero_rows_stay_zero() -> None:
+    weight = torch.cat([torch.randn(5, 40, generator=torch.Generator().manual_seed(1)), torch.zeros(1, 40)])
+    stored = quantise("w", weight)
+    assert stored["w"].dtype == torch.int8 and stored["w_scale"].dtype == torch.float16
+    error = (stored["w"].float() * stored["w_scale"].float() - weight).abs()
+    assert bool((error <= 0.502 * weight.abs().amax(dim=1, keepdim=True) / 127 + 1e-6).all())
+    assert not stored["w"][5].any()
+
+
+def test_what_is_exported_again_is_the_same_file(
+    tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor, tmp_path: Path
+) -> None:
+    export_checkpoint(tiny_model, tiny_processor, tmp_path / "first")
+    loaded, processor = load_model(tmp_path / "first", "cpu")
+    export_checkpoint(loaded, processor, tmp_path / "second")
+    for name in ("vision", "text", "joint"):
+        first, second = (tmp_path / folder / f"{name}.safetensors" for folder in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+    assert load_file(tmp_path / "first" / "vision.safetensors")[TOWER].dtype == torch.int8
+
+
+def test_transformers_loads_the_same_model(
+    tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor, tmp_path: Path
+) -> None:
+    export_checkpoint(tiny_model, tiny_processor, tmp_path)
+    assert holds_integers(tmp_path)
+    ours, _ = load_model(tmp_path, "cpu")
+    register()
+    theirs = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    wanted = ours.state_dict()
+    assert wanted.keys() == theirs.state_dict().keys() == read_weights(tmp_path, torch.float32).keys()
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+    for name, value in theirs.named_buffers():
+        assert torch.equal(value, ours.get_buffer(name)), name
