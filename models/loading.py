@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.initialization import no_init_weights
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from visavis.models import register
 from visavis.models.checkpoint_files import EMBEDDED, check_folder
@@ -21,9 +23,6 @@ def load_model(
 ) -> tuple[VisavisForConditionalGeneration, VisavisProcessor]:
     """Load, check and move.
 
-    `from_pretrained` reads the same files, but takes four times as long over renaming rules that do not concern this
-    model: time that every `visavis ask` would wait.
-
     Raises:
         ModelError: the folder is missing or holds no visavis checkpoint, a shard is missing, corrupt or of the wrong
             shape, or the device does not exist.
@@ -33,24 +32,40 @@ def load_model(
     target = pick_device(device)
     register()
     try:
-        config = VisavisConfig.from_pretrained(folder, local_files_only=True)
-        weights = read_weights(folder, dtype, target)
+        model = _load_as_exported(folder, dtype) or _load_by_transformers(folder, dtype)
         processor = VisavisProcessor.from_pretrained(folder, local_files_only=True)
-        with no_init_weights():
-            model = VisavisForConditionalGeneration(config)
+    except ModelError:
+        raise
     except Exception as error:  # transformers, safetensors and tokenizers each have errors of their own
         raise ModelError(f"the checkpoint in {folder} cannot be read: {_first_line(error)}") from error
-    _assign(model, weights, folder)
     return model.train(False).to(target), processor
 
 
-def _assign(model: VisavisForConditionalGeneration, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Hand the weights over; nothing may be left as it was born, as memory that nobody has written."""
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in weights.items()}
-    if wrong := [name for name, shape in wanted.items() if found.get(name) != shape]:
+def _load_as_exported(folder: Path, dtype: torch.dtype) -> VisavisForConditionalGeneration | None:
+    """What `export_checkpoint` wrote holds the model's own names: handing the tensors over takes a quarter of the time
+    that `from_pretrained` needs for its renaming rules, and every `visavis ask` waits for it. None if names differ."""
+    weights = read_weights(folder, dtype)
+    with no_init_weights():
+        model = VisavisForConditionalGeneration(VisavisConfig.from_pretrained(folder, local_files_only=True))
+    if {name: tensor.shape for name, tensor in model.state_dict().items()} != {
+        name: tensor.shape for name, tensor in weights.items()
+    }:
+        return None
+    model.load_state_dict(weights, assign=True)
+    return model
+
+
+def _load_by_transformers(folder: Path, dtype: torch.dtype) -> VisavisForConditionalGeneration:
+    """`save_pretrained` stores some towers under the names of older releases, which `from_pretrained` translates."""
+    disable_progress_bar()  # loading takes a blink; a bar would only disturb what the caller prints
+    set_verbosity_error()  # what does not fit is told below, in one sentence instead of a report
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = VisavisForConditionalGeneration.from_pretrained(folder, **options)
+    if wrong := [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
         raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
-    model.load_state_dict({name: weights[name] for name in wanted}, assign=True)
+    loaded: VisavisForConditionalGeneration = model
+    return loaded
 
 
 def pick_device(name: str) -> torch.device:
