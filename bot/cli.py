@@ -7,13 +7,25 @@ sentence on standard error: exit code 2 when nothing could be started or a flag 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from visavis.bot import cli_training
-from visavis.bot.cli_options import DataDir, Device, Model, RedisUrl, fail, read_region, read_settings, run, sentences
+from visavis.bot.cli_options import (
+    DataDir,
+    Device,
+    Model,
+    RedisUrl,
+    fail,
+    leave,
+    read_region,
+    read_settings,
+    run,
+    sentences,
+)
 
 app = typer.Typer(
     name="visavis",
@@ -191,7 +203,12 @@ def doctor(
 
 def main() -> None:
     """Entry point of the installed command."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if "visavis.bot.local_chat" in sys.modules:  # the commands that answer in this process
+            leave(end.code)
+        raise
 
 
 def _log_at(level: str) -> None:

@@ -95,3 +95,14 @@ def fail(sentence: str, *, code: int) -> NoReturn:
     """End the command with a sentence on standard error."""
     typer.echo(f"visavis: {sentence}", err=True)
     raise typer.Exit(code)
+
+
+def leave(code: object) -> NoReturn:
+    """End the process at once: taking torch apart in good order costs an answer a sixth of a second, for nothing."""
+    status = code if isinstance(code, int) else int(code is not None)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads any more
+        status = status or 1
+    os._exit(status)

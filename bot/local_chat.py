@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -110,11 +111,16 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
         ModelNotFound, ModelError: one sentence each.
     """
     folder = model_folder(settings.model)
-    with _quick_imports():
+    with _quick_imports(), ThreadPoolExecutor(1, "weights") as reading:
+        import torch
+
+        from visavis.models.weight_files import read_weights
+
+        weights = reading.submit(read_weights, folder, torch.float32)  # while this thread imports transformers
         from visavis.models.engine import InferenceEngine
         from visavis.models.loading import load_model
 
-        model, processor = load_model(folder, settings.device)
+        model, processor = load_model(folder, settings.device, read=weights.result)
     with InferenceEngine(model, processor) as engine:
         yield engine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ from visavis.models.weight_files import read_weights
 
 
 def load_model(
-    folder: Path | str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32
+    folder: Path | str = EMBEDDED,
+    device: str = "auto",
+    dtype: torch.dtype = torch.float32,
+    *,
+    read: Callable[[], dict[str, torch.Tensor]] | None = None,
 ) -> tuple[VisavisForConditionalGeneration, VisavisProcessor]:
     """Load, check and move.
+
+    `read` gives what `read_weights` of the folder gives, for callers that have begun to read already.
 
     Raises:
         ModelError: the folder is missing or holds no visavis checkpoint, a shard is missing, corrupt or of the wrong
@@ -32,7 +39,8 @@ def load_model(
     target = pick_device(device)
     register()
     try:
-        model = _load_as_exported(folder, dtype) or _load_by_transformers(folder, dtype)
+        weights = read_weights(folder, dtype) if read is None else read()
+        model = _load_as_exported(folder, weights) or _load_by_transformers(folder, dtype)
         processor = VisavisProcessor.from_pretrained(folder, local_files_only=True)
     except ModelError:
         raise
@@ -41,10 +49,9 @@ def load_model(
     return model.train(False).to(target), processor
 
 
-def _load_as_exported(folder: Path, dtype: torch.dtype) -> VisavisForConditionalGeneration | None:
+def _load_as_exported(folder: Path, weights: dict[str, torch.Tensor]) -> VisavisForConditionalGeneration | None:
     """What `export_checkpoint` wrote holds the model's own names: handing the tensors over takes a quarter of the time
     that `from_pretrained` needs for its renaming rules, and every `visavis ask` waits for it. None if names differ."""
-    weights = read_weights(folder, dtype)
     with no_init_weights():
         model = VisavisForConditionalGeneration(VisavisConfig.from_pretrained(folder, local_files_only=True))
     if {name: tensor.shape for name, tensor in model.state_dict().items()} != {

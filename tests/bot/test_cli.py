@@ -125,6 +125,13 @@ app()
         assert (asking.returncode, asking.stderr.read()) == (130, b"")
 
 
+def test_a_command_that_answers_leaves_with_its_code_and_all_it_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "visavis.bot.cli", "ask", str(tmp_path / "none.jpg"), "What?"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "none.jpg: No such file or directory." in ended.stderr
+
+
 def test_ask_without_weights_says_which_file_is_missing(tmp_path: Path, photo_file: Path) -> None:
     result = CliRunner().invoke(app, ["ask", str(photo_file), "What?", "--model", str(tmp_path)])
     assert result.exit_code == 2
