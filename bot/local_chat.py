@@ -112,11 +112,9 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
     """
     folder = model_folder(settings.model)
     with _quick_imports(), ThreadPoolExecutor(1, "weights") as reading:
-        import torch
-
         from visavis.models.weight_files import read_weights
 
-        weights = reading.submit(read_weights, folder, torch.float32)  # while this thread imports transformers
+        weights = reading.submit(read_weights, folder)  # while this thread imports transformers
         from visavis.models.engine import InferenceEngine
         from visavis.models.loading import load_model
 

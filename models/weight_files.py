@@ -29,7 +29,9 @@ def quantise(name: str, weight: Tensor) -> dict[str, Tensor]:
     return {name: rounded.to(torch.int8), name + SCALE: scale}
 
 
-def read_weights(folder: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+def read_weights(
+    folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
     """All shards of a checkpoint, in `dtype`.
 
     Raises:
