@@ -11,8 +11,11 @@ from visavis.bot.heat_picture import draw_sheet
 from visavis.bot.local_chat import LocalConversation, MemoryImages, open_engine
 from visavis.bot.settings import Settings
 from visavis.bot.terminal_chat import write
+from visavis.dialogue.errors import BadRequest
 from visavis.models.generation import GenerationRequest, Region
 from visavis.models.text_checks import bounded_text
+
+SHEETS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 async def explain(settings: Settings, photo: Path, question: str, out: Path | None, cover: Region | None) -> None:
@@ -21,6 +24,8 @@ async def explain(settings: Settings, photo: Path, question: str, out: Path | No
     Raises:
         OSError, DialogueError: the photo cannot be used or the sheet not written. ModelNotFound, ModelError.
     """
+    if out is not None and out.suffix.lower() not in SHEETS:  # before the model is loaded for nothing
+        raise BadRequest(f"A sheet is written as {', '.join(SHEETS)}; {out.name!r} is none of these.")
     images = MemoryImages(settings.limits.image)
     shown = images.add(photo)
     with open_engine(settings) as engine:
@@ -30,7 +35,7 @@ async def explain(settings: Settings, photo: Path, question: str, out: Path | No
             words = await engine.explain(GenerationRequest(bounded_text(question), (), shown), answer)
             if words:
                 draw_sheet(_open(await images.read(shown)), words).save(out)
-                write(f"Where the words came from: {out}\n")
+            write(f"Where the words came from: {out}\n" if words else "Nobody looked at the photo for this answer.\n")
         if cover is not None:
             hidden = images.add_bytes(_cover(_open(await images.read(shown)), cover))
             write(f"With that part hidden: {await _ask(LocalConversation(engine, images), question, hidden)}\n")

@@ -173,6 +173,14 @@ def test_explain_writes_a_sheet_and_asks_again_with_a_part_hidden(engine: Script
     assert len(engine.images) == 2 and engine.asked[0].image != engine.asked[1].image
 
 
+def test_a_sheet_of_an_unknown_kind_is_one_sentence(engine: ScriptedEngine, photo_file: Path, tmp_path: Path) -> None:
+    for name in ("map", "map.txt"):
+        result = CliRunner().invoke(app, ["explain", str(photo_file), "What?", "--out", str(tmp_path / name)])
+        assert (result.exit_code, result.stderr.count("\n"), engine.asked) == (1, 1, [])
+    command = ["explain", str(photo_file), "What?", "--out", str(tmp_path / "no" / "map.png")]
+    assert CliRunner().invoke(app, command).stderr.count("No such file") == 1
+
+
 @pytest.mark.parametrize("part", ["1,2,3", "0.5,0.5,0.6,0.1", "a,b,c,d", "nan,0,1,1"])
 def test_a_part_outside_the_photo_is_one_sentence(engine: ScriptedEngine, photo_file: Path, part: str) -> None:
     result = CliRunner().invoke(app, ["explain", str(photo_file), "What?", "--cover", part])
