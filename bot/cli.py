@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from visavis.bot import cli_training
+from visavis.bot import cli_import, cli_training
 from visavis.bot.cli_options import (
     DataDir,
     Device,
@@ -125,27 +125,45 @@ def ask(
 
 @app.command()
 def caption(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="JPEG, PNG, WebP or GIF files.")],
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PHOTO|FOLDER", help="JPEG, PNG, WebP or GIF files, or folders of them."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a photo.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
+    site: Annotated[
+        Path | None, typer.Option(help="Find the <img> tags of a folder of HTML files that have no alt text.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="With --site: write the alt texts; else they are shown.")
+    ] = False,
     model: Model = None,
     device: Device = None,
 ) -> None:
     """Describe each photo in one line, without a server.
 
     A photo that cannot be read gets a line of its own, and the exit code is 1.
+    Example: visavis caption photos/ --csv > captions.csv
     """
+    if (
+        bool(photos) == (site is not None)
+        or as_json + as_csv > 1
+        or (site and as_json + as_csv)
+        or (write and not site)
+    ):
+        fail("give photos (with --json or --csv if you like), or --site FOLDER (with --write to change it)", code=2)
     settings = read_settings(model=model, device=device)
-    from visavis.bot.captions import captions
-
-    def show(result: dict[str, Any]) -> None:
-        if as_json:
-            typer.echo(json.dumps(result, ensure_ascii=False))
-        else:
-            failed = "error" in result
-            typer.echo(f"{result['image']}: {result['error']['message'] if failed else result['caption']}", err=failed)
+    from visavis.bot import captions
+    from visavis.bot.site_captions import caption_site
 
     with sentences():
-        if not run(captions(settings, photos, show)):
+        if site is not None:
+            all_well = run(caption_site(settings, site, write=write))
+        else:
+            found = captions.find_photos(photos or [])
+            printer = captions.json_printer if as_json else captions.csv_printer if as_csv else captions.line_printer
+            all_well = run(captions.captions(settings, found, printer()))
+        if not all_well:
             raise typer.Exit(1)
 
 
@@ -174,6 +192,7 @@ def explain(
 
 app.command("train")(cli_training.train)
 app.command("evaluate")(cli_training.evaluate)
+app.command("import")(cli_import.import_data)
 
 
 @app.command()

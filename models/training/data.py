@@ -21,7 +21,7 @@ KINDS = ("captions", "questions", "dialogues")
 
 @dataclass(frozen=True)
 class DialogueTurn:
-    """One question about a photo with a natural answer and a `short` one."""
+    """One question about a photo with a natural answer and a `short` one, which may be empty."""
 
     question: str
     answer: str
@@ -94,7 +94,9 @@ def _add(photo: Photo, row: dict[str, Any]) -> None:
     photo.captions.extend(tidy_caption(caption) for caption in row.get("captions", ()))
     if "question" in row:
         photo.questions.append(Question(row["question"], tuple(row["answers"])))
-    photo.turns.extend(DialogueTurn(turn["question"], turn["answer"], turn["short"]) for turn in row.get("turns", ()))
+    photo.turns.extend(
+        DialogueTurn(turn["question"], turn["answer"], turn.get("short", "")) for turn in row.get("turns", ())
+    )
 
 
 def tidy_caption(text: str) -> str:
@@ -126,7 +128,7 @@ def examples_of(
     history: tuple[Exchange, ...] = ()
     for turn in photo.turns:
         examples.append(Example(turn.question, history, turn.answer))
-        if chance.random() < short_share:
+        if turn.short and chance.random() < short_share:
             examples.append(Example(in_one_word(turn.question), history, turn.short))
         history = (*history, (turn.question, turn.answer))
     return examples
@@ -139,5 +141,5 @@ def all_texts(photos: Sequence[Photo]) -> tuple[list[str], list[str]]:
     asked += [turn.question for photo in photos for turn in photo.turns]
     answered = [caption for photo in photos for caption in photo.captions]
     answered += [answer for photo in photos for item in photo.questions for answer in item.answers]
-    answered += [text for photo in photos for turn in photo.turns for text in (turn.answer, turn.short)]
+    answered += [text for photo in photos for turn in photo.turns for text in (turn.answer, turn.short) if text]
     return asked, answered

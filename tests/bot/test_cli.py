@@ -20,7 +20,7 @@ from visavis.bot.settings import load_settings
 from visavis.dialogue.limits import ImageLimits
 
 HEAVY = {"asyncio", "langchain_core", "numpy", "PIL", "pydantic", "redis", "rich", "starlette", "torch", "transformers"}
-COMMANDS = ("serve", "chat", "ask", "caption", "explain", "train", "evaluate", "doctor")
+COMMANDS = ("serve", "chat", "ask", "caption", "explain", "train", "evaluate", "import", "doctor")
 
 
 @pytest.fixture
@@ -249,3 +249,19 @@ async def test_doctor_asks_a_named_store(store_url: str) -> None:
         "ok",
         "missing",
     ]
+
+
+def test_import_says_what_it_wrote_or_why_it_did_not(tmp_path: Path, photo_file: Path) -> None:
+    talk = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A dog."}]
+    (tmp_path / "chat.json").write_text(
+        json.dumps([{"image": photo_file.name, "conversations": talk}]), encoding="utf-8"
+    )
+    source, out = str(photo_file.parent), tmp_path / "out"
+    (photo_file.parent / "chat.json").write_text((tmp_path / "chat.json").read_text(encoding="utf-8"), encoding="utf-8")
+    done = CliRunner().invoke(app, ["import", "llava", source, str(out)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == "1 photos; 0 lines left out whose photo is not there"
+    (photo_file.parent / "chat.json").write_text("[3]", encoding="utf-8")
+    wrong = CliRunner().invoke(app, ["import", "llava", source, str(out)])
+    assert wrong.exit_code == 1 and "not of the form llava" in wrong.stderr
+    assert CliRunner().invoke(app, ["import", "imagenet", source, str(out)]).exit_code == 2
