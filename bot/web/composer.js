@@ -6,12 +6,14 @@
 
 import { fill } from "./strings.js";
 import { h, icon } from "./elements.js";
+import { cutOut } from "./pointing.js";
 
-/** @import { Picture } from "./connection.js" */
+/** @import { Picture, Region } from "./connection.js" */
 /** @import { Strings } from "./strings.js" */
 /** @typedef {{picture: Picture, url: string}} Attached a stored picture and the address of its local copy */
+/** @typedef {{region: Region, url: string}} Pointed a part of a picture that was shown before, and the address of that picture */
 /** @typedef {(blob: Blob, options: {onprogress: (share: number) => void, signal: AbortSignal}) => Promise<Picture>} Upload */
-/** @typedef {{onsend: (text: string, attached: Attached[]) => void, onstop: () => void, upload: Upload}} Handlers */
+/** @typedef {{onsend: (text: string, attached: Attached[], pointed: Pointed | null) => void, onstop: () => void, upload: Upload}} Handlers */
 
 const READABLE = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/heic,image/avif";
 const HOPELESS = new Set(["bad_image", "image_too_large", "unsupported_image"]);
@@ -19,6 +21,7 @@ const MEGABYTE = 1024 * 1024;
 
 export class Composer {
   /** @type {Attachment[]} */ #attachments = [];
+  /** @type {Pointed | null} */ #pointed = null;
   #answering = false;
   #sending = false;
 
@@ -30,7 +33,8 @@ export class Composer {
     this.strings = strings;
     this.handlers = handlers;
     this.notice = h("p", { class: "notice", role: "alert" });
-    this.shelf = h("ul", { class: "shelf" });
+    this.part = h("li", { class: "attachment part", hidden: true });
+    this.shelf = h("ul", { class: "shelf" }, this.part);
     this.input = h("textarea", { rows: 1, name: "text", "aria-label": strings.message, dir: "auto" });
     this.submit = h("button", { class: "round primary", type: "submit", "aria-label": strings.send }, icon("send"));
     const row = h("div", { class: "row" }, ...this.#pickers(), this.input, this.submit);
@@ -70,11 +74,24 @@ export class Composer {
     this.input.focus();
   }
 
+  /** Ask about a part of a picture that was shown before; null: about all of it again. @param {Pointed | null} pointed */
+  point(pointed) {
+    this.#pointed = pointed;
+    this.part.replaceChildren();
+    if (pointed) {
+      const remove = h("button", { class: "remove", type: "button", "aria-label": this.strings.pointAway }, icon("close"));
+      remove.onclick = () => (this.point(null), this.input.focus());
+      this.part.append(cutOut(pointed.url, pointed.region, this.strings.pointPart), remove);
+    }
+    this.part.hidden = !pointed;
+    this.#refresh();
+  }
+
   /** Send what is there, after the pictures have arrived; on failure everything stays where it is. */
   async send() {
     const typed = this.input.value.trim();
     const limit = this.#limits.characters;
-    if (this.#sending || this.#answering || (!typed && !this.#attachments.length)) return;
+    if (this.#sending || this.#answering || (!typed && !this.#attachments.length && !this.#pointed)) return;
     if (typed.length > limit) return this.tell(fill(this.strings.tooLongText, { count: typed.length, limit }));
     this.#sending = true;
     this.#refresh();
@@ -87,7 +104,9 @@ export class Composer {
       this.#attachments = this.#attachments.filter((other) => !attachments.includes(other));
       this.input.value = "";
       this.tell("");
-      this.handlers.onsend(typed || this.strings.defaultQuestion, attached);
+      const pointed = this.#pointed;
+      this.point(null);
+      this.handlers.onsend(typed || this.strings[pointed ? "defaultPointing" : "defaultQuestion"], attached, pointed);
     }
     this.#refresh();
   }
@@ -101,7 +120,7 @@ export class Composer {
     for (const attachment of [...this.#attachments]) this.#discard(attachment);
     this.input.value = "";
     this.tell("");
-    this.#refresh();
+    this.point(null);
   }
 
   /** @param {File} file */
@@ -159,11 +178,12 @@ export class Composer {
   }
 
   #refresh() {
-    const empty = !this.input.value.trim() && !this.#attachments.length;
+    const empty = !this.input.value.trim() && !this.#attachments.length && !this.#pointed;
     this.submit.disabled = !this.#answering && (empty || this.#sending);
     this.input.readOnly = this.#sending;
-    this.shelf.hidden = this.#attachments.length === 0;
-    this.input.placeholder = this.shelf.hidden ? this.strings.placeholder : this.strings.placeholderPicture;
+    this.shelf.hidden = this.#attachments.length === 0 && !this.#pointed;
+    const key = this.#pointed ? "placeholderPointing" : this.shelf.hidden ? "placeholder" : "placeholderPicture";
+    this.input.placeholder = this.strings[key];
     if (CSS.supports("field-sizing", "content")) return;
     this.input.style.height = "auto"; // so that it can shrink again
     this.input.style.height = `${this.input.scrollHeight}px`;

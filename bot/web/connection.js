@@ -12,7 +12,8 @@
  */
 
 /** @typedef {{image: string, width?: number, height?: number}} Picture */
-/** @typedef {{id: string, text: string, pictures: Picture[], acknowledged: boolean, cancelled: boolean}} PendingTurn */
+/** @typedef {{image: string, x: number, y: number, w: number, h: number}} Region a part of a picture, in shares 0..1 of it */
+/** @typedef {{id: string, text: string, pictures: Picture[], region: Region | null, acknowledged: boolean, cancelled: boolean}} PendingTurn */
 /** @typedef {any} Frame a decoded text frame */
 
 const VERSION = 1;
@@ -68,9 +69,9 @@ export class Connection extends EventTarget {
     if (this.#state === "offline") this.#reconnect();
   }
 
-  /** Ask, now or as soon as there is a connection, and again until acknowledged. @param {string} text @param {Picture[]} pictures */
-  ask(text, pictures) {
-    const turn = { id: newId(), text, pictures, acknowledged: false, cancelled: false };
+  /** Ask, now or as soon as there is a connection, and again until acknowledged. @param {string} text @param {Picture[]} pictures @param {Region | null} region */
+  ask(text, pictures, region = null) {
+    const turn = { id: newId(), text, pictures, region, acknowledged: false, cancelled: false };
     this.follow(turn);
     this.#sendPending();
     return turn;
@@ -200,7 +201,8 @@ export class Connection extends EventTarget {
     const turn = this.#pending;
     if (!turn || this.#state !== "ready") return;
     const images = turn.pictures.map(({ image }) => image);
-    if (!turn.acknowledged) this.#send({ type: "turn", id: turn.id, text: turn.text, images });
+    const region = turn.region ?? undefined;
+    if (!turn.acknowledged) this.#send({ type: "turn", id: turn.id, text: turn.text, images, region });
     if (turn.cancelled) this.#send({ type: "cancel", turn: turn.id });
   }
 

@@ -10,11 +10,11 @@ import { h, mark } from "./elements.js";
 import { fill } from "./strings.js";
 import { Transcript } from "./transcript.js";
 
-/** @import { Attached } from "./composer.js" */
-/** @import { Connection, Frame, PendingTurn, Picture } from "./connection.js" */
+/** @import { Attached, Pointed } from "./composer.js" */
+/** @import { Connection, Frame, PendingTurn, Picture, Region } from "./connection.js" */
 /** @import { Strings } from "./strings.js" */
 /** @import { Answer } from "./transcript.js" */
-/** @typedef {{id: string, role: string, text: string, html: string | null, images: string[], status: string, error: {code: string, message: string} | null}} Turn */
+/** @typedef {{id: string, role: string, text: string, html: string | null, images: string[], region: Region | null, status: string, error: {code: string, message: string} | null}} Turn */
 
 const EMBEDDED = "visavis-embedded";
 const EXAMPLES = /** @type {const} */ ({ exampleCat: "example-cat.jpg", exampleCoffee: "example-coffee.jpg" });
@@ -30,9 +30,9 @@ export class Conversation {
   constructor(strings, connection) {
     this.strings = strings;
     this.connection = connection;
-    this.transcript = new Transcript(strings);
+    this.transcript = new Transcript(strings, (region, url) => (this.composer.point({ region, url }), this.composer.input.focus()));
     this.composer = new Composer(strings, {
-      onsend: (text, attached) => this.#ask(text, attached),
+      onsend: (text, attached, pointed) => this.#ask(text, attached, pointed),
       onstop: () => connection.cancel(),
       upload: (blob, options) => connection.upload(blob, options),
     });
@@ -102,7 +102,7 @@ export class Conversation {
     this.#shown.add(key(turn));
     if (turn.role === "user") {
       this.#question = asked(turn);
-      return this.transcript.addQuestion(turn.text, this.#question.pictures.map((picture) => this.#kept(picture)));
+      return this.#add(this.#question);
     }
     const missed = turn.id === this.connection.pending?.id; // it was finished while nobody was listening
     const question = this.#question;
@@ -114,9 +114,15 @@ export class Conversation {
     this.#end();
   }
 
+  /** Show a question with its pictures as the server keeps them. @param {PendingTurn} turn */
+  #add({ text, pictures, region }) {
+    const pointed = region && { region, url: this.connection.imageUrl(region.image) };
+    this.transcript.addQuestion(text, pictures.map((picture) => this.#kept(picture)), pointed);
+  }
+
   /** @param {Picture} picture */
   #kept({ image, width, height }) {
-    return { url: this.connection.imageUrl(image), width, height };
+    return { image, url: this.connection.imageUrl(image), width, height };
   }
 
   /** Let people ask where in the picture an answer came from. @param {Answer} answer @param {string} turn @param {string | null | undefined} image */
@@ -150,19 +156,19 @@ export class Conversation {
     this.composer.answering = false;
   }
 
-  /** @param {string} text @param {Attached[]} attached */
-  #ask(text, attached) {
+  /** @param {string} text @param {Attached[]} attached @param {Pointed | null} pointed */
+  #ask(text, attached, pointed) {
     const shown = attached.map(({ picture, url }) => ({ ...picture, url }));
-    const turn = this.connection.ask(text, attached.map(({ picture }) => picture));
+    const turn = this.connection.ask(text, attached.map(({ picture }) => picture), pointed?.region);
     this.#shown.add(`user:${turn.id}`);
-    this.transcript.addQuestion(text, shown);
+    this.transcript.addQuestion(text, shown, pointed);
     this.#await(turn);
   }
 
   /** Make room for the answer to a turn. @param {PendingTurn} turn */
   #await(turn) {
     if (!this.#shown.has(`user:${turn.id}`)) {
-      this.transcript.addQuestion(turn.text, turn.pictures.map((picture) => this.#kept(picture)));
+      this.#add(turn);
       this.#shown.add(`user:${turn.id}`);
     }
     const answer = this.transcript.addAnswer(() => this.#again(turn, answer));
@@ -173,10 +179,10 @@ export class Conversation {
   }
 
   /** Ask the same again, with nothing retyped. @param {PendingTurn} turn @param {Answer} failed */
-  #again({ text, pictures }, failed) {
+  #again({ text, pictures, region }, failed) {
     if (this.#answer) return;
     failed.element.remove();
-    const turn = this.connection.ask(text, pictures);
+    const turn = this.connection.ask(text, pictures, region);
     this.#shown.add(`user:${turn.id}`);
     this.#await(turn);
     this.composer.input.focus();
@@ -213,8 +219,9 @@ export class Conversation {
 }
 
 /** A question of the history as it was sent. @param {Turn} turn @returns {PendingTurn} */
-function asked({ id, text, images }) {
-  return { id, text, pictures: images.map((image) => ({ image })), acknowledged: false, cancelled: false };
+function asked({ id, text, images, region }) {
+  const pictures = images.map((image) => ({ image }));
+  return { id, text, pictures, region: region ?? null, acknowledged: false, cancelled: false };
 }
 
 /** @param {Turn} turn */

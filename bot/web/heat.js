@@ -17,6 +17,8 @@ const COVER = 185;
 const LIFT = 0.5;
 
 export class HeatView {
+  /** The map that is drawn. */ drawn = "";
+
   /** @param {Strings} strings @param {string} url of the picture @param {string} text of the answer @param {Explanation} explanation */
   constructor(strings, url, text, explanation) {
     const [rows, columns] = explanation.grid;

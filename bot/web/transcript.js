@@ -7,11 +7,13 @@
 import { fill } from "./strings.js";
 import { h, icon, mark, safeHtml } from "./elements.js";
 import { HeatView } from "./heat.js";
+import { cutOut, Pointing } from "./pointing.js";
 
-/** @import { Picture, Frame } from "./connection.js" */
+/** @import { Frame, Region } from "./connection.js" */
+/** @import { Pointed } from "./composer.js" */
 /** @import { Strings } from "./strings.js" */
 /** @typedef {{code: string, message: string}} Problem */
-/** @typedef {{url: string, width?: number, height?: number}} ShownPicture */
+/** @typedef {{image: string, url: string, width?: number, height?: number}} ShownPicture */
 
 /** The list follows its end while the reader is within this many pixels of it. */
 const NEAR_END_PX = 90;
@@ -19,9 +21,10 @@ const NEAR_END_PX = 90;
 export class Transcript {
   #following = true;
 
-  /** @param {Strings} strings */
-  constructor(strings) {
+  /** @param {Strings} strings @param {(region: Region, url: string) => void} onpoint somebody wants to ask about a part */
+  constructor(strings, onpoint) {
     this.strings = strings;
+    this.onpoint = onpoint;
     this.list = h("ol", { class: "turns" });
     this.log = h("div", { class: "visually-hidden", role: "log", "aria-label": strings.conversation });
     this.latest = h("button", { class: "round latest", type: "button", hidden: true, "aria-label": strings.latest }, icon("down"));
@@ -44,12 +47,13 @@ export class Transcript {
     this.#following = true;
   }
 
-  /** What the person said. @param {string} text @param {ShownPicture[]} pictures */
-  addQuestion(text, pictures) {
+  /** What the person said. @param {string} text @param {ShownPicture[]} pictures @param {Pointed | null} [pointed] */
+  addQuestion(text, pictures, pointed) {
     const row = h("div", { class: "pictures" }, ...pictures.map((picture) => this.#picture(picture)));
     const bubble = text ? h("p", { class: "bubble", dir: "auto" }, text) : null;
     const speaker = h("span", { class: "visually-hidden" }, `${this.strings.you}: `);
-    this.list.append(h("li", { class: "turn question" }, speaker, pictures.length ? row : null, bubble));
+    const part = pointed ? cutOut(pointed.url, pointed.region, this.strings.pointPart) : null;
+    this.list.append(h("li", { class: "turn question" }, speaker, pictures.length ? row : null, part, bubble));
   }
 
   /** A place for an answer. @param {(() => void)} onretry */
@@ -76,19 +80,30 @@ export class Transcript {
   }
 
   /** @param {ShownPicture} picture */
-  #picture({ url, width, height }) {
+  #picture({ image: id, url, width, height }) {
     const image = h("img", { src: url, width, height, alt: this.strings.pictureSent, decoding: "async" });
     const button = h("button", { class: "picture", type: "button", "aria-label": this.strings.openPicture }, image);
-    button.onclick = () => this.#view(url);
+    button.onclick = () => this.#view(id, url);
     image.onerror = () => button.replaceWith(h("p", { class: "picture gone" }, icon("picture"), this.strings.pictureGone));
     return button;
   }
 
-  /** @param {string} url */
-  #view(url) {
+  /** The picture at full size, to look at and to point into. @param {string} image @param {string} url */
+  #view(image, url) {
     const close = h("button", { class: "round", type: "button", "aria-label": this.strings.closePicture }, icon("close"));
-    const viewer = h("dialog", { class: "viewer" }, h("img", { src: url, alt: this.strings.pictureSent }), close);
-    viewer.onclick = () => viewer.close();
+    const ask = h("button", { class: "ask", type: "button", disabled: true }, this.strings.pointAsk);
+    const pointing = new Pointing(this.strings, url, () => (ask.disabled = false));
+    const foot = h("div", { class: "point-foot" }, h("p", {}, this.strings.pointHint), ask);
+    const viewer = h("dialog", { class: "viewer" }, pointing.element, foot, close);
+    const choose = () => {
+      if (!pointing.box) return;
+      viewer.close();
+      this.onpoint({ image, ...pointing.box }, url);
+    };
+    ask.onclick = choose;
+    close.onclick = () => viewer.close();
+    viewer.onclick = (event) => event.target === viewer && viewer.close();
+    viewer.onkeydown = (event) => event.key === "Enter" && event.target === pointing.element && choose();
     viewer.onclose = () => viewer.remove();
     this.element.append(viewer);
     viewer.showModal();

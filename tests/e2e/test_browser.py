@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import signal
 
 import pytest
@@ -202,3 +203,52 @@ async def test_nothing_sticks_out_sideways(page: Page, width: int) -> None:
     assert await page.evaluate("document.documentElement.scrollWidth") <= width
     wide = "element => element.shadowRoot.querySelector('.foot').scrollWidth - element.clientWidth"
     assert await page.locator("visavis-chat").evaluate(wide) <= 0
+
+
+async def test_a_part_of_a_picture_can_be_pointed_at(page: Page) -> None:
+    await pick(page, "ball.png", drawn_picture())
+    await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
+    await ask(page, "What is in this picture?")
+    await page.get_by_role("button", name="Open the picture").click()
+    shown = page.locator(".pointing img")
+    await expect(page.get_by_role("button", name="Ask about this part")).to_be_disabled()
+    area = await shown.bounding_box()
+    assert area is not None
+    await page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.25)
+    await page.mouse.down()
+    await page.mouse.move(area["x"] + area["width"] * 0.75, area["y"] + area["height"] * 0.75)
+    await page.mouse.up()
+    await page.evaluate("""() => {
+      window.sent = [];
+      const send = WebSocket.prototype.send;
+      WebSocket.prototype.send = function (data) { window.sent.push(data); return send.call(this, data); };
+    }""")
+    await page.get_by_role("button", name="Ask about this part").click()
+    await expect(page.get_by_role("textbox")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".turn.answer")).to_have_count(2)
+    await expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    frames = [json.loads(data) for data in await page.evaluate("window.sent")]
+    (turn,) = [frame for frame in frames if frame["type"] == "turn"]
+    assert turn["text"] == "What is this?" and turn["images"] == []
+    assert [round(turn["region"][side], 1) for side in "xywh"] == [0.5, 0.2, 0.2, 0.5]
+    await page.reload()
+    await expect(page.locator(".question canvas.cut-out")).to_have_count(1)
+
+
+async def test_the_keyboard_points_as_well(page: Page) -> None:
+    await pick(page, "ball.png", drawn_picture())
+    await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
+    await ask(page, "What is in this picture?")
+    await page.get_by_role("button", name="Open the picture").click()
+    await page.locator(".pointing").focus()
+    await page.keyboard.press("ArrowRight")
+    before = await page.locator(".pointing .box").bounding_box()
+    await page.keyboard.press("ArrowRight")
+    await page.keyboard.press("Shift+ArrowDown")
+    after = await page.locator(".pointing .box").bounding_box()
+    assert before and after and after["x"] > before["x"] and after["height"] > before["height"]
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".attachment.part")).to_be_visible()
+    await page.get_by_role("button", name="Ask about the whole picture").click()
+    await expect(page.locator(".attachment.part")).to_be_hidden()
