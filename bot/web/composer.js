@@ -33,8 +33,7 @@ export class Composer {
     this.strings = strings;
     this.handlers = handlers;
     this.notice = h("p", { class: "notice", role: "alert" });
-    this.part = h("li", { class: "attachment part", hidden: true });
-    this.shelf = h("ul", { class: "shelf" }, this.part);
+    this.shelf = h("ul", { class: "shelf" });
     this.input = h("textarea", { rows: 1, name: "text", "aria-label": strings.message, dir: "auto" });
     this.submit = h("button", { class: "round primary", type: "submit", "aria-label": strings.send }, icon("send"));
     const row = h("div", { class: "row" }, ...this.#pickers(), this.input, this.submit);
@@ -77,13 +76,13 @@ export class Composer {
   /** Ask about a part of a picture that was shown before; null: about all of it again. @param {Pointed | null} pointed */
   point(pointed) {
     this.#pointed = pointed;
-    this.part.replaceChildren();
+    this.shelf.querySelector(".part")?.remove();
     if (pointed) {
       const remove = h("button", { class: "remove", type: "button", "aria-label": this.strings.pointAway }, icon("close"));
       remove.onclick = () => (this.point(null), this.input.focus());
-      this.part.append(cutOut(pointed.url, pointed.region, this.strings.pointPart), remove);
+      const part = cutOut(pointed.url, pointed.region, this.strings.pointPart);
+      this.shelf.prepend(h("li", { class: "attachment part" }, part, remove));
     }
-    this.part.hidden = !pointed;
     this.#refresh();
   }
 

@@ -39,6 +39,7 @@ async def page(server: Server, complaints: Complaints) -> AsyncIterator[Page]:
         opened.set_default_timeout(60_000)
         complaints.listen_to(opened)
         await opened.goto(server.base_url)
+        await opened.evaluate("customElements.whenDefined('visavis-chat')")  # what is dropped before that is lost
         yield opened
         await browser.close()
     assert complaints.heard == []
