@@ -114,7 +114,7 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
     with _quick_imports(), ThreadPoolExecutor(1, "weights") as reading:
         from visavis.models.weight_files import read_weights
 
-        weights = reading.submit(read_weights, folder)  # while this thread imports transformers
+        weights = reading.submit(read_weights, folder)  # while this thread imports the rest
         from visavis.models.engine import InferenceEngine
         from visavis.models.loading import load_model
 
@@ -125,7 +125,7 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def _quick_imports() -> Iterator[None]:
-    """A sixth of the time that torch and transformers take is garbage collection that finds nothing. OpenMP reads its
+    """A sixth of the time that torch takes to import is garbage collection that finds nothing. OpenMP reads its
     wait policy once, at import: threads that spin are slow on a busy machine."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     gc.disable()

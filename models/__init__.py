@@ -10,10 +10,12 @@ def register() -> None:
     """Register config, model and processors with the Auto classes. Calling it again changes nothing."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
-    from visavis.models.config import VisavisConfig
-    from visavis.models.image_processor import VisavisImageProcessor
-    from visavis.models.processor import VisavisProcessor
-    from visavis.models.visavis_model import VisavisForConditionalGeneration
+    from visavis.models.transformers_classes import (
+        VisavisConfig,
+        VisavisForConditionalGeneration,
+        VisavisImageProcessor,
+        VisavisProcessor,
+    )
 
     AutoConfig.register("visavis", VisavisConfig, exist_ok=True)
     AutoModelForImageTextToText.register(VisavisConfig, VisavisForConditionalGeneration, exist_ok=True)

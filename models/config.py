@@ -1,25 +1,29 @@
 """The shape of a visavis model: nested vision, text, fusion and decoder configurations.
 
-It knows sizes and kinds only, never files, devices or training. An absent part is None, not a flag.
+It knows sizes and kinds only, never files, devices or training. An absent part is None, not a flag. Plain data classes,
+since importing transformers' own takes longer than an answer; `transformers_classes` gives them that form.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
-from transformers import AutoConfig, PreTrainedConfig
+from visavis.models.tower_configs import BertConfig, Dinov2Config, TowerConfig
 
 FUSION_KINDS = ("cross_attention",)
+OWN_TOWERS: dict[str, type[TowerConfig]] = {"dinov2": Dinov2Config, "bert": BertConfig}
+Part = TypeVar("Part")
 
 
-class ObjectConfig(PreTrainedConfig):
+@dataclass
+class ObjectConfig:
     """The object tower, EfficientNet-Lite2: a second look at the picture by a classifier of things.
 
     `resolution` is the side of its square input, `channels` the width of its last block, `head_size` that of its head;
     `image_mean` and `image_std` are those of the pixels that the model is given, which are mapped to -1..1.
     """
-
-    model_type = "visavis_objects"
 
     resolution: int = 224
     channels: int = 352
@@ -33,10 +37,9 @@ class ObjectConfig(PreTrainedConfig):
         return (self.resolution // 32) ** 2
 
 
-class FusionConfig(PreTrainedConfig):
+@dataclass
+class FusionConfig:
     """How text and picture are joined. `intermediate_size` is the width of the feed-forward part."""
-
-    model_type = "visavis_fusion"
 
     kind: str = "cross_attention"
     hidden_size: int = 384
@@ -46,10 +49,9 @@ class FusionConfig(PreTrainedConfig):
     dropout: float = 0.1
 
 
-class DecoderConfig(PreTrainedConfig):
+@dataclass
+class DecoderConfig:
     """The causal generation decoder. `max_positions` bounds an answer, in tokens, with its start token."""
-
-    model_type = "visavis_decoder"
 
     vocab_size: int = 4000
     hidden_size: int = 384
@@ -63,52 +65,27 @@ class DecoderConfig(PreTrainedConfig):
     eos_token_id: int = 2
 
 
-class VisavisConfig(PreTrainedConfig):
+@dataclass
+class ModelConfig:
     """Nested parts, each given as a configuration or its dictionary and kept as a configuration.
 
-    `vision` and `text` take any transformers configuration of their kind; `objects` is None without an object tower.
+    `vision` and `text` may be of any kind that transformers has: those that are not ours are kept as its
+    configurations. `objects` is None without an object tower.
 
     Raises:
         ValueError: the widths of fusion and decoder differ, or the fusion kind is unknown.
     """
 
-    model_type = "visavis"
-    sub_configs = {  # noqa: RUF012
-        "vision": AutoConfig,
-        "text": AutoConfig,
-        "objects": ObjectConfig,
-        "fusion": FusionConfig,
-        "decoder": DecoderConfig,
-    }
+    vision: Any = field(default_factory=Dinov2Config)
+    text: Any = field(default_factory=BertConfig)
+    objects: ObjectConfig | None = None
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
-    vision: Any = None
-    text: Any = None
-    objects: Any = None
-    fusion: Any = None
-    decoder: Any = None
-    is_encoder_decoder: bool = True
-    tie_word_embeddings: bool = True
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        self.vision = _nested(self.vision, "dinov2")
-        self.text = _nested(self.text, "bert")
-        self.objects = ObjectConfig(**self.objects) if isinstance(self.objects, dict) else self.objects
-        self.fusion = self.fusion if isinstance(self.fusion, FusionConfig) else FusionConfig(**(self.fusion or {}))
-        self.decoder = (
-            self.decoder if isinstance(self.decoder, DecoderConfig) else DecoderConfig(**(self.decoder or {}))
-        )
-        for name in ("pad", "bos", "eos"):
-            kwargs.setdefault(f"{name}_token_id", getattr(self.decoder, f"{name}_token_id"))
-        kwargs.setdefault("decoder_start_token_id", self.decoder.bos_token_id)
-        super().__post_init__(**kwargs)
-        self._check()
-
-    @property
-    def object_cells(self) -> int:
-        """How many of the last picture positions are the object tower's: 0 without one."""
-        return 0 if self.objects is None else self.objects.cells
-
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
+        self.vision, self.text = _tower(self.vision, "dinov2"), _tower(self.text, "bert")
+        self.objects = None if self.objects is None else _part(ObjectConfig, self.objects)
+        self.fusion, self.decoder = _part(FusionConfig, self.fusion), _part(DecoderConfig, self.decoder)
         if self.fusion.kind not in FUSION_KINDS:
             raise ValueError(f"fusion.kind must be one of {', '.join(FUSION_KINDS)}, not {self.fusion.kind!r}")
         if self.fusion.hidden_size != self.decoder.hidden_size:
@@ -116,9 +93,32 @@ class VisavisConfig(PreTrainedConfig):
                 f"fusion width {self.fusion.hidden_size} and decoder width {self.decoder.hidden_size} differ"
             )
 
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> ModelConfig:
+        """What a config.json holds; entries that are not ours are left out."""
+        return _part(cls, {name: value for name, value in options.items() if value is not None})
 
-def _nested(value: dict[str, Any] | PreTrainedConfig | None, default_type: str) -> PreTrainedConfig:
-    if isinstance(value, PreTrainedConfig):
+    @property
+    def object_cells(self) -> int:
+        """How many of the last picture positions are the object tower's: 0 without one."""
+        return 0 if self.objects is None else self.objects.cells
+
+
+def _part(kind: type[Part], value: Part | Mapping[str, Any]) -> Part:
+    if not isinstance(value, Mapping):
         return value
-    options = dict(value or {})
-    return AutoConfig.for_model(options.pop("model_type", default_type), **options)
+    return kind(**{item.name: value[item.name] for item in fields(kind) if item.name in value})  # type: ignore[arg-type]
+
+
+def _tower(value: Any, default_type: str) -> Any:
+    """Ours where we have the kind, given in whatever form."""
+    if isinstance(value, TowerConfig):
+        return value
+    options = dict(value if isinstance(value, Mapping) else value.to_dict())
+    model_type = options.pop("model_type", default_type)
+    own = OWN_TOWERS[model_type].from_options(options) if model_type in OWN_TOWERS else None
+    if own is not None or not isinstance(value, Mapping):
+        return own or value
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(model_type, **options)

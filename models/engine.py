@@ -26,11 +26,11 @@ from visavis.models.generation import Completion, FinishReason, GenerationChunk,
 from visavis.models.grounding import word_heat
 from visavis.models.image_states import ImageCounters, ImageStates
 from visavis.models.images import PictureLimits
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.regions import patch_mask
 from visavis.models.replies import reply_without_model
 from visavis.models.text_checks import clean_text
-from visavis.models.visavis_model import ImageState, Memory, VisavisForConditionalGeneration
+from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
 logger = logging.getLogger(__name__)
 _Event = GenerationChunk | ModelError | tuple[WordHeat, ...]
@@ -89,8 +89,8 @@ class InferenceEngine:
 
     def __init__(
         self,
-        model: VisavisForConditionalGeneration,
-        processor: VisavisProcessor,
+        model: VisavisModel,
+        processor: Processor,
         *,
         model_name: str = "visavis-embedded",
         cache_bytes: int = 256 << 20,
@@ -296,12 +296,13 @@ class InferenceEngine:
         )
 
     def _fuse(self, request: GenerationRequest, state: ImageState) -> tuple[Memory, int, int]:
-        text = self._processor.encode_question(request.question, request.history).to(self._model.device)
+        encoded = self._processor.encode_question(request.question, request.history)
+        text = {name: ids.to(self._model.device) for name, ids in encoded.items()}
         patches = state.patches.shape[1]
         cells = self._model.config.object_cells
         mask = None if request.region is None else patch_mask(request.region, patches, cells).to(self._model.device)
         self.counters.fusion_forwards += 1
-        memory = self._model.fuse(state, text["input_ids"], text["attention_mask"], text.get("token_type_ids"), mask)
+        memory = self._model.fuse(state, text["input_ids"], text["attention_mask"], text["token_type_ids"], mask)
         return memory, text["input_ids"].shape[1], patches
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from visavis.models.generation import WordHeat
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.kv_cache import KeyValue
-from visavis.models.processor import VisavisProcessor
-from visavis.models.visavis_model import Memory, VisavisForConditionalGeneration
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import Memory, VisavisModel
 
 
 class Reading(StrEnum):
@@ -33,8 +33,8 @@ class Reading(StrEnum):
 
 
 def word_heat(
-    model: VisavisForConditionalGeneration,
-    processor: VisavisProcessor,
+    model: VisavisModel,
+    processor: Processor,
     memory: Memory,
     answer: str,
     patches: int,
@@ -42,7 +42,7 @@ def word_heat(
 ) -> tuple[WordHeat, ...]:
     """A map for every word of an answer, the mean of its tokens' maps. `memory` is of one turn, a single row."""
     decoder = model.config.decoder
-    said = processor.answer_tokenizer(answer, add_special_tokens=False)["input_ids"][: decoder.max_positions - 1]
+    said = processor.encode_answer(answer)[: decoder.max_positions - 1]
     if not said:
         return ()
     ids = torch.tensor([[decoder.bos_token_id, *said]], device=model.device)
@@ -56,11 +56,11 @@ def word_heat(
     )
 
 
-def _words_of_tokens(processor: VisavisProcessor, said: list[int]) -> list[int]:
+def _words_of_tokens(processor: Processor, said: list[int]) -> list[int]:
     """Which word (counted from 0) each token belongs to: a token that begins with a space begins a word."""
     owners: list[int] = []
     for token in said:
-        begins = not owners or processor.answer_tokenizer.decode([token]).startswith(" ")
+        begins = not owners or processor.answers.tokenizer.decode([token]).startswith(" ")
         owners.append(0 if not owners else owners[-1] + begins)
     return owners
 
@@ -69,9 +69,7 @@ def _rows(heat: Tensor) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(value, 5) for value in row) for row in heat.tolist())
 
 
-def heat_maps(
-    model: VisavisForConditionalGeneration, memory: Memory, ids: Tensor, patches: int, reading: Reading
-) -> Tensor:
+def heat_maps(model: VisavisModel, memory: Memory, ids: Tensor, patches: int, reading: Reading) -> Tensor:
     """The maps of an answer.
 
     Args:
@@ -118,7 +116,7 @@ def decode_openly(decoder: GenerationDecoder, ids: Tensor, memory: Memory) -> tu
     return decoder.logits(decoder.norm(states)), own, seen
 
 
-def answer_log_probability(model: VisavisForConditionalGeneration, memory: Memory, ids: Tensor) -> float:
+def answer_log_probability(model: VisavisModel, memory: Memory, ids: Tensor) -> float:
     """The log-probability of a whole answer, `ids` (1, S + 1) with the start token first."""
     scores = model.decode(ids[:, :-1], memory).log_softmax(-1)
     return float(scores.gather(2, ids[:, 1:, None]).sum())

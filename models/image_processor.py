@@ -1,43 +1,36 @@
 """A picture to normalised pixels: squeezed to the model's square *without* keeping the ratio, as in training.
 
-Pillow and numpy only; the tensors are torch's. Which bytes are acceptable as a picture is decided elsewhere.
+Which bytes are acceptable as a picture is decided elsewhere.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BaseImageProcessor, BatchFeature
+from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class VisavisImageProcessor(BaseImageProcessor):
+@dataclass(frozen=True)
+class ImageProcessor:
     """RGB, `size` x `size` by bicubic resampling, scaled to 0..1, normalised by `image_mean` and `image_std`."""
 
-    model_input_names = ["pixel_values"]  # noqa: RUF012
+    size: int = 224
+    image_mean: Sequence[float] = IMAGENET_MEAN
+    image_std: Sequence[float] = IMAGENET_STD
 
-    def __init__(
-        self,
-        size: int = 224,
-        image_mean: tuple[float, ...] = IMAGENET_MEAN,
-        image_std: tuple[float, ...] = IMAGENET_STD,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.size, self.image_mean, self.image_std = size, list(image_mean), list(image_std)
+    def pixel_values(self, images: Image.Image | Sequence[Image.Image]) -> Tensor:
+        """One Pillow image or several -> (N, 3, size, size), float32."""
+        several = [images] if isinstance(images, Image.Image) else images
+        return torch.stack([self._pixels(image) for image in several])
 
-    def preprocess(self, images: Any, return_tensors: str | None = None, **_: Any) -> BatchFeature:
-        """One Pillow image or several -> `pixel_values` (N, 3, size, size), float32."""
-        several = images if isinstance(images, (list, tuple)) else [images]
-        pixels = torch.stack([self._pixels(image) for image in several])
-        return BatchFeature({"pixel_values": pixels}, tensor_type=return_tensors)
-
-    def _pixels(self, image: Image.Image) -> torch.Tensor:
+    def _pixels(self, image: Image.Image) -> Tensor:
         square = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
         scaled = np.asarray(square, dtype=np.float32) / 255
         normed = (scaled - np.array(self.image_mean, np.float32)) / np.array(self.image_std, np.float32)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from visavis.models.byte_cache import ByteCache
 from visavis.models.errors import UnknownImage
 from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
-from visavis.models.processor import VisavisProcessor
-from visavis.models.visavis_model import ImageState, VisavisForConditionalGeneration
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import ImageState, VisavisModel
 
 _PICTURE_BYTES = 64 << 20
 
@@ -30,8 +30,8 @@ class ImageStates:
 
     def __init__(
         self,
-        model: VisavisForConditionalGeneration,
-        processor: VisavisProcessor,
+        model: VisavisModel,
+        processor: Processor,
         counters: ImageCounters,
         *,
         cache_bytes: int,

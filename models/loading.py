@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.initialization import no_init_weights
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from visavis.models import register
 from visavis.models.checkpoint_files import EMBEDDED, check_folder
-from visavis.models.config import VisavisConfig
+from visavis.models.config import ModelConfig
 from visavis.models.errors import ModelError
-from visavis.models.processor import VisavisProcessor
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.processor import Processor
+from visavis.models.tower_configs import TowerConfig
+from visavis.models.visavis_model import VisavisModel
 from visavis.models.weight_files import read_weights
 
 
@@ -24,9 +25,9 @@ def load_model(
     device: str = "auto",
     dtype: torch.dtype = torch.float32,
     *,
-    read: Callable[[], dict[str, torch.Tensor]] | None = None,
-) -> tuple[VisavisForConditionalGeneration, VisavisProcessor]:
-    """Load, check and move.
+    read: Callable[[], Mapping[str, Tensor]] | None = None,
+) -> tuple[VisavisModel, Processor]:
+    """Load, check and move; transformers is not imported unless a tower comes from there.
 
     `read` gives what `read_weights` of the folder gives, for callers that have begun to read already.
 
@@ -37,42 +38,41 @@ def load_model(
     folder = Path(folder)
     check_folder(folder)
     target = pick_device(device)
-    register()
     try:
+        config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = read_weights(folder, dtype) if read is None else read()
-        model = _load_as_exported(folder, weights) or _load_by_transformers(folder, dtype)
-        processor = VisavisProcessor.from_pretrained(folder, local_files_only=True)
+        model, processor = _build(config, weights, folder), Processor.load(folder)
     except ModelError:
         raise
-    except Exception as error:  # transformers, safetensors and tokenizers each have errors of their own
+    except Exception as error:  # safetensors, tokenizers and transformers each have errors of their own
         raise ModelError(f"the checkpoint in {folder} cannot be read: {_first_line(error)}") from error
     return model.train(False).to(target), processor
 
 
-def _load_as_exported(folder: Path, weights: dict[str, torch.Tensor]) -> VisavisForConditionalGeneration | None:
-    """What `export_checkpoint` wrote holds the model's own names: handing the tensors over takes a quarter of the time
-    that `from_pretrained` needs for its renaming rules, and every `visavis ask` waits for it. None if names differ."""
-    with no_init_weights():
-        model = VisavisForConditionalGeneration(VisavisConfig.from_pretrained(folder, local_files_only=True))
-    if {name: tensor.shape for name, tensor in model.state_dict().items()} != {
-        name: tensor.shape for name, tensor in weights.items()
-    }:
-        return None
-    model.load_state_dict(weights, assign=True)
+def _build(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path) -> VisavisModel:
+    """The weights become the model's parameters: nothing is drawn at random first, nothing copied."""
+    with _Unfilled():
+        model = VisavisModel(config)
+    wanted = model.state_dict()
+    wrong = [name for name, value in wanted.items() if name not in weights or weights[name].shape != value.shape]
+    if wrong and not all(isinstance(tower, TowerConfig) for tower in (config.vision, config.text)):
+        from visavis.models.transformers_classes import translated
+
+        return translated(folder)
+    if wrong:
+        raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
+    model.load_state_dict({name: weights[name] for name in wanted}, assign=True)
     return model
 
 
-def _load_by_transformers(folder: Path, dtype: torch.dtype) -> VisavisForConditionalGeneration:
-    """`save_pretrained` stores some towers under the names of older releases, which `from_pretrained` translates."""
-    disable_progress_bar()  # loading takes a blink; a bar would only disturb what the caller prints
-    set_verbosity_error()  # what does not fit is told below, in one sentence instead of a report
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
-    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, info = VisavisForConditionalGeneration.from_pretrained(folder, **options)
-    if wrong := [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
-        raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
-    loaded: VisavisForConditionalGeneration = model
-    return loaded
+class _Unfilled(TorchFunctionMode):
+    """New parameters stay as memory has them, since a checkpoint takes their place. (The meta device does the same, but
+    drawing numbers on it imports torch's compiler.)"""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def pick_device(name: str) -> torch.device:

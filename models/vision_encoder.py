@@ -1,4 +1,5 @@
-"""The image encoder: pixels to features of patches, by any transformers vision model, and to cells of the object tower.
+"""The image encoder: pixels to features of patches, by our DINOv2 or any transformers vision model, and to cells of the
+object tower.
 
 Shape letters: B pictures, P patches (a class token first, where the model has one), O cells of the object tower,
 D_v the tower's width, C the object tower's.
@@ -6,21 +7,24 @@ D_v the tower's width, C the object tower's.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig
 
 from visavis.models.config import ObjectConfig
 from visavis.models.efficientnet_lite import EfficientNetLite
+from visavis.models.tower_configs import Dinov2Config
+from visavis.models.vision_transformer import VisionTransformer
 
 
 class VisionEncoder(nn.Module):
     """Wraps the towers so that `forwards` can be counted: one a distinct picture is the promise of the engine."""
 
-    def __init__(self, config: PreTrainedConfig, objects: ObjectConfig | None = None) -> None:
+    def __init__(self, config: Any, objects: ObjectConfig | None = None) -> None:
         super().__init__()
-        self.tower = AutoModel.from_config(config)
+        self.tower = create_tower(config)
         self.objects = None if objects is None else ObjectTower(objects)
         self.forwards = 0
 
@@ -31,7 +35,7 @@ class VisionEncoder(nn.Module):
         filled up with zeros.
         """
         self.forwards += pixel_values.shape[0]
-        patches: Tensor = self.tower(pixel_values=pixel_values).last_hidden_state
+        patches: Tensor = self.tower(pixel_values)
         if self.objects is None:
             return patches
         cells: Tensor = self.objects(pixel_values)
@@ -79,3 +83,12 @@ class ImageProjection(nn.Module):
         patches = self.patches(features[:, :split, : self.vision_width])
         cells = self.objects(F.relu6(self.head(features[:, split:, : self.config.channels])))
         return torch.cat([patches, cells], dim=1)
+
+
+def create_tower(config: Any) -> nn.Module:
+    """Pixels (B, 3, H, W) -> last hidden states (B, P, D_v). Only a kind that is not ours imports transformers."""
+    if isinstance(config, Dinov2Config):
+        return VisionTransformer(config)
+    from visavis.models.transformers_towers import VisionTower
+
+    return VisionTower(config)

@@ -52,7 +52,8 @@ class PatchEmbeddings(nn.Module):
         projection = nn.Conv2d(config.num_channels, width, kernel_size=patch, stride=patch)
         self.patch_embeddings = nn.ModuleDict({"projection": projection})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.position_embeddings = nn.Parameter(torch.randn(1, self.grid**2 + 1, width) * 0.02)
+        self.position_embeddings = nn.Parameter(torch.empty(1, self.grid**2 + 1, width))
+        nn.init.normal_(self.position_embeddings, std=0.02)
         if config.use_mask_token:  # part of every checkpoint; only DINOv2's own pre-training uses it
             self.mask_token = nn.Parameter(torch.zeros(1, width))
 

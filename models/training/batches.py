@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.prompt import Exchange
 from visavis.models.training.data import Example, Photo, examples_of
 
@@ -56,7 +56,7 @@ class PackedAnswers:
 
 def epoch_rows(
     photos: Sequence[Photo],
-    processor: VisavisProcessor,
+    processor: Processor,
     *,
     size: int,
     seed: int,
@@ -74,13 +74,12 @@ def epoch_rows(
         yield [make_row(photo, examples_of(photo, chance, **shares), processor, max_tokens) for photo in chosen]
 
 
-def make_row(photo: Photo, examples: Sequence[Example], processor: VisavisProcessor, max_tokens: int) -> Row:
+def make_row(photo: Photo, examples: Sequence[Example], processor: Processor, max_tokens: int) -> Row:
     """Tokenise the answers (cut at `max_tokens` with the end token) and number the distinct texts."""
     texts: dict[Text, int] = {}
     index = [texts.setdefault((item.question, item.history), len(texts)) for item in examples]
-    tokenizer = processor.answer_tokenizer
-    ids = tokenizer([item.answer for item in examples], add_special_tokens=False)["input_ids"] if examples else []
-    answers = [[*item[: max_tokens - 1], tokenizer.eos_token_id] for item in ids]
+    end = processor.answers.special_id("eos_token")
+    answers = [[*processor.encode_answer(item.answer)[: max_tokens - 1], end] for item in examples]
     return Row(photo, list(texts), list(zip(index, answers, strict=True)))
 
 

@@ -13,14 +13,14 @@ import torch
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import GenerationRequest
 from visavis.models.images import decode_picture
-from visavis.models.processor import VisavisProcessor
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import VisavisModel
 
 QUESTION, FOLLOW_UP = "What is in the picture?", "What color is it?"
 
 
 async def measure_speed(
-    engine: InferenceEngine, model: VisavisForConditionalGeneration, processor: VisavisProcessor, photos: Sequence[Path]
+    engine: InferenceEngine, model: VisavisModel, processor: Processor, photos: Sequence[Path]
 ) -> dict[str, Any]:
     """`first_over_encoder`: time to the first word about a new photo over that of the image encoder alone (median).
 
@@ -43,7 +43,7 @@ async def measure_speed(
     }
 
 
-def _encode_s(model: VisavisForConditionalGeneration, processor: VisavisProcessor, data: bytes) -> float:
+def _encode_s(model: VisavisModel, processor: Processor, data: bytes) -> float:
     pixels = processor.pixel_values(decode_picture(data)).to(model.device, model.dtype)
     start = time.perf_counter()
     with torch.inference_mode():

@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from visavis.models.processor import VisavisProcessor
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.processor import Processor
+from visavis.models.transformers_classes import VisavisConfig, VisavisProcessor
+from visavis.models.visavis_model import VisavisModel
 from visavis.models.weight_files import quantise
 
 INDEX = "model.safetensors.index.json"
 
 
-def export_checkpoint(model: VisavisForConditionalGeneration, processor: VisavisProcessor, folder: Path) -> None:
+def export_checkpoint(model: VisavisModel, processor: Processor, folder: Path) -> None:
     """Write config, tokenizers, and `vision`, `objects`, `text` and `joint` shards; `from_pretrained` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     shards: dict[str, dict[str, Tensor]] = {}
@@ -26,9 +27,8 @@ def export_checkpoint(model: VisavisForConditionalGeneration, processor: Visavis
     for shard, tensors in shards.items():
         save_file(tensors, folder / shard, metadata={"format": "pt"})
     _write_index(shards, folder / INDEX)
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    VisavisConfig.of(model.config).save_pretrained(folder)
+    VisavisProcessor.of(processor).save_pretrained(folder)
 
 
 def _stored(name: str, value: Tensor) -> dict[str, Tensor]:

@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from visavis.models.processor import VisavisProcessor
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import VisavisModel
 
 
 class FeatureCache:
     """Features (P, D_v) of photos by path."""
 
-    def __init__(self, folder: Path, model: VisavisForConditionalGeneration, processor: VisavisProcessor) -> None:
+    def __init__(self, folder: Path, model: VisavisModel, processor: Processor) -> None:
         self.model, self.processor = model, processor
         self.folder = folder / fingerprint(model.encoder.vision.state_dict())
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -9,50 +9,47 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel
 
-from visavis.models.config import DecoderConfig, FusionConfig, ObjectConfig, VisavisConfig
-from visavis.models.image_processor import VisavisImageProcessor
-from visavis.models.processor import VisavisProcessor
+from visavis.models.config import DecoderConfig, FusionConfig, ModelConfig, ObjectConfig
+from visavis.models.image_processor import ImageProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.data import Photo, all_texts
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.vocabulary import (
-    answer_tokenizer,
+    answer_vocabulary,
     embeddings_from_pieces,
     prune_word_pieces,
-    question_tokenizer,
+    question_vocabulary,
 )
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 
 def new_model(
     settings: TrainingSettings, photos: Sequence[Photo], fusion: FusionConfig | None = None
-) -> tuple[VisavisForConditionalGeneration, VisavisProcessor]:
+) -> tuple[VisavisModel, Processor]:
     """Build from `settings.towers` (folders `vision` and `text`, the latter with `vocab.txt`)."""
     towers = Path(settings.towers)
     asked, answered = all_texts(photos)
     kept = prune_word_pieces(towers / "text" / "vocab.txt", asked + answered, settings.question_pieces)
     pieces = (towers / "text" / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    questions = question_tokenizer([pieces[index] for index in kept], max_length=512)
-    answers = answer_tokenizer(answered, settings.answer_pieces)
-    model = VisavisForConditionalGeneration(_config(towers, len(kept), len(answers), fusion))
+    questions = question_vocabulary([pieces[index] for index in kept])
+    answers = answer_vocabulary(answered, settings.answer_pieces)
+    model = VisavisModel(_config(towers, len(kept), len(answers), fusion))
     _load_towers(model, towers, kept)
     if model.config.objects is not None:
         _load_objects(model, towers)
-    words = model.encoder.text.tower.get_input_embeddings().weight.detach()
+    words = model.state_dict()["encoder.text.tower.embeddings.word_embeddings.weight"]
     model.decoder.token_embedding.weight.data = embeddings_from_pieces(answers, questions, words)
-    return model, VisavisProcessor(VisavisImageProcessor(), questions, answers)
+    return model, Processor(ImageProcessor(), questions, answers)
 
 
-def _config(towers: Path, questions: int, answers: int, fusion: FusionConfig | None) -> VisavisConfig:
-    text = AutoConfig.from_pretrained(towers / "text")
+def _config(towers: Path, questions: int, answers: int, fusion: FusionConfig | None) -> ModelConfig:
+    vision, text = (AutoConfig.from_pretrained(towers / part) for part in ("vision", "text"))
     text.vocab_size = questions
-    vision = AutoConfig.from_pretrained(towers / "vision")
-    text.name_or_path, vision.name_or_path = "all-MiniLM-L6-v2", "dinov2-small"  # and no path of this machine
     objects = ObjectConfig() if (towers / "objects").is_dir() else None
-    parts = {"vision": vision, "text": text, "objects": objects, "fusion": fusion or FusionConfig()}
-    return VisavisConfig(**parts, decoder=DecoderConfig(vocab_size=answers))
+    return ModelConfig(vision, text, objects, fusion or FusionConfig(), DecoderConfig(vocab_size=answers))
 
 
-def _load_objects(model: VisavisForConditionalGeneration, towers: Path) -> None:
+def _load_objects(model: VisavisModel, towers: Path) -> None:
     """The network is frozen with the other towers; its head goes on learning, slowly, with the projection."""
     state = load_file(towers / "objects" / "model.safetensors")
     network = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
@@ -61,7 +58,7 @@ def _load_objects(model: VisavisForConditionalGeneration, towers: Path) -> None:
     model.encoder.image_projection.head.load_state_dict(head)
 
 
-def _load_towers(model: VisavisForConditionalGeneration, towers: Path, kept: Sequence[int]) -> None:
+def _load_towers(model: VisavisModel, towers: Path, kept: Sequence[int]) -> None:
     vision = AutoModel.from_pretrained(towers / "vision")
     model.encoder.vision.tower.load_state_dict(vision.state_dict())
     text = AutoModel.from_pretrained(towers / "text", add_pooling_layer=False)

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from visavis.models.training.settings import TrainingSettings
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 HEAD_LR_SCALE = 0.1
 """The object tower's head is pretrained."""
 
 
-def freeze(model: VisavisForConditionalGeneration, train_text: bool) -> dict[str, nn.Parameter]:
+def freeze(model: VisavisModel, train_text: bool) -> dict[str, nn.Parameter]:
     """Trained parameters by name; the rest asks for no gradient."""
     for name, parameter in model.named_parameters():
         tower = name.startswith("encoder.vision.") or (name.startswith("encoder.text.") and not train_text)

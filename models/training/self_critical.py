@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from visavis.models.kv_cache import KVCache
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.prompt import CAPTION_PROMPT
 from visavis.models.training.batches import IGNORED, PackedAnswers, Row, Text, pack_answers
 from visavis.models.training.cider import CiderReward
 from visavis.models.training.data import Photo
-from visavis.models.visavis_model import Memory, VisavisForConditionalGeneration
+from visavis.models.visavis_model import Memory, VisavisModel
 
 TOP_TOKENS = 12
 REQUEST: Text = (CAPTION_PROMPT, ())
@@ -34,8 +34,8 @@ class SelfCritical:
 
     def __init__(
         self,
-        model: VisavisForConditionalGeneration,
-        processor: VisavisProcessor,
+        model: VisavisModel,
+        processor: Processor,
         photos: Sequence[Photo],
         remember: Callable[[Sequence[Photo]], Memory],
         samples: int,
@@ -67,7 +67,7 @@ class SelfCritical:
         return ids
 
 
-def sample(model: VisavisForConditionalGeneration, memory: Memory, samples: int, max_tokens: int) -> Tensor:
+def sample(model: VisavisModel, memory: Memory, samples: int, max_tokens: int) -> Tensor:
     """(N K, S) ids, K = `samples` for each row of the memory, each until its end token and padded behind it.
 
     Tokens are drawn from the `TOP_TOKENS` likeliest: label smoothing leaves a tenth of the probability on the whole

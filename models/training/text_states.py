@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.batches import Text
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 CHUNK = 16
 
@@ -23,7 +23,7 @@ class TextStates:
     dialogue turn.
     """
 
-    def __init__(self, model: VisavisForConditionalGeneration, processor: VisavisProcessor, frozen: bool) -> None:
+    def __init__(self, model: VisavisModel, processor: Processor, frozen: bool) -> None:
         self.model, self.processor, self.frozen = model, processor, frozen
         self._known: dict[Text, Tensor] = {}
 

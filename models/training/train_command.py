@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from visavis.models.loading import load_model
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.data import Photo, load_photos
 from visavis.models.training.features import FeatureCache
 from visavis.models.training.initialise import new_model
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.trainer import StepReport, Trainer
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 
 def train_command(settings: TrainingSettings, *, fresh: bool = False) -> Path:
@@ -47,9 +47,7 @@ def train_command(settings: TrainingSettings, *, fresh: bool = False) -> Path:
     return output / "checkpoint"
 
 
-def starting_point(
-    settings: TrainingSettings, photos: Sequence[Photo]
-) -> tuple[VisavisForConditionalGeneration, VisavisProcessor]:
+def starting_point(settings: TrainingSettings, photos: Sequence[Photo]) -> tuple[VisavisModel, Processor]:
     """The model of `start_from` (a checkpoint of an earlier stage), else a new one over the pretrained towers."""
     if settings.start_from:
         return load_model(settings.start_from, "cpu")

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.batches import PackedAnswers, Row, epoch_rows, pack_answers, split_by_length
 from visavis.models.training.data import Photo
 from visavis.models.training.export import export_checkpoint
@@ -24,7 +24,7 @@ from visavis.models.training.run_state import Position, Swapped, WeightAverage, 
 from visavis.models.training.self_critical import REQUEST, SelfCritical
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.text_states import TextStates
-from visavis.models.visavis_model import Memory, VisavisForConditionalGeneration
+from visavis.models.visavis_model import Memory, VisavisModel
 
 CRITIC_PHOTOS = 16
 """How many photos are sampled at a time, which bounds the memory it takes."""
@@ -49,8 +49,8 @@ class Trainer:
 
     def __init__(
         self,
-        model: VisavisForConditionalGeneration,
-        processor: VisavisProcessor,
+        model: VisavisModel,
+        processor: Processor,
         photos: list[Photo],
         settings: TrainingSettings,
         features: FeatureCache,

@@ -10,7 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+
+from visavis.models.processor import Vocabulary
 
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ANSWER_SPECIALS = ("<pad>", "<s>", "</s>")
@@ -34,15 +35,15 @@ def prune_word_pieces(vocabulary_file: Path, texts: Iterable[str], size: int) ->
     return sorted(must | {index for index, _ in zip(rest, range(size - len(must)), strict=False)})
 
 
-def question_tokenizer(pieces: Sequence[str], max_length: int) -> PreTrainedTokenizerFast:
+def question_vocabulary(pieces: Sequence[str]) -> Vocabulary:
     """A lower-casing word-piece tokenizer over `pieces`, with BERT's special tokens and two segments."""
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     backend = BertWordPieceTokenizer(vocabulary, lowercase=True)._tokenizer
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_PIECES, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=max_length, **names)
+    return Vocabulary(backend, names)
 
 
-def answer_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+def answer_vocabulary(texts: Iterable[str], size: int) -> Vocabulary:
     """Train byte-level BPE on `texts`. A leading space belongs to its word, so pieces joined are the text."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -57,19 +58,18 @@ def answer_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast
     )
     backend.train_from_iterator(texts, trainer)
     names = dict(zip(("pad_token", "bos_token", "eos_token"), ANSWER_SPECIALS, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    return Vocabulary(backend, names)
 
 
-def embeddings_from_pieces(
-    answers: PreTrainedTokenizerFast, questions: PreTrainedTokenizerFast, pieces: Tensor
-) -> Tensor:
+def embeddings_from_pieces(answers: Vocabulary, questions: Vocabulary, pieces: Tensor) -> Tensor:
     """Start the answer embeddings (V, D) from the mean of the word-piece embeddings `pieces` that spell each token.
 
     Centred and scaled to a standard deviation of 0.02, since they are the output matrix too: first logits near zero.
     """
     rows = []
     for index in range(len(answers)):
-        ids = questions(str(answers.decode([index])).strip() or "[UNK]", add_special_tokens=False)["input_ids"]
+        spelt = answers.tokenizer.decode([index], skip_special_tokens=False).strip()
+        ids = questions.tokenizer.encode(spelt or "[UNK]", add_special_tokens=False).ids
         rows.append(pieces[ids].mean(0) if ids else pieces.mean(0))
     table = torch.stack(rows)
     table = table - table.mean(0)

@@ -12,24 +12,24 @@ import uvicorn
 
 from visavis.models.engine import InferenceEngine
 from visavis.models.model_server import create_app
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.data import Photo
 from visavis.models.training.settings import TrainingSettings
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 
 @pytest.fixture(scope="session")
-def tiny_processor() -> VisavisProcessor:
+def tiny_processor() -> Processor:
     return tiny_checkpoint.tiny_processor()
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny_processor: VisavisProcessor) -> VisavisForConditionalGeneration:
+def tiny_model(tiny_processor: Processor) -> VisavisModel:
     return tiny_checkpoint.tiny_model(tiny_processor)
 
 
 @pytest.fixture
-def engine(tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor) -> Iterator[InferenceEngine]:
+def engine(tiny_model: VisavisModel, tiny_processor: Processor) -> Iterator[InferenceEngine]:
     with InferenceEngine(tiny_model, tiny_processor, max_queue=4, max_new_tokens=12) as engine:
         yield engine
 

@@ -9,7 +9,7 @@ from tiny_checkpoint import tiny_processor
 from visavis.models.detokenizer import StreamingDetokenizer
 
 PROCESSOR = tiny_processor()
-TOKENS = st.lists(st.integers(0, len(PROCESSOR.answer_tokenizer) - 1), max_size=30)
+TOKENS = st.lists(st.integers(0, len(PROCESSOR.answers) - 1), max_size=30)
 
 
 def decode_bytes(token_ids: Sequence[int]) -> str:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_checkpoint import drawn_picture, until
+from tiny_checkpoint import drawn_picture, until, with_generate
 
 from visavis.models.engine import InferenceEngine
 from visavis.models.errors import BadImage, BadRequest, Busy, ModelError, UnknownImage, UnsupportedImage
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, Region, SamplingParameters
 from visavis.models.images import decode_picture
-from visavis.models.processor import VisavisProcessor
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import VisavisModel
 
 QUESTION = "what color is the dog?"
 HISTORY = (("is it a dog?", "yes"), ("what is it?", "a red dog"))
@@ -25,7 +25,7 @@ HISTORY = (("is it a dog?", "yes"), ("what is it?", "a red dog"))
 class Gate:
     """Holds the model at every decode step until it is let through; counts steps."""
 
-    def __init__(self, model: VisavisForConditionalGeneration, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, model: VisavisModel, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.open = threading.Event(), threading.Event()
         decode = model.decode
 
@@ -41,17 +41,15 @@ class Gate:
 
 
 @pytest.fixture
-def gate(tiny_model: VisavisForConditionalGeneration, monkeypatch: pytest.MonkeyPatch) -> Gate:
+def gate(tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch) -> Gate:
     return Gate(tiny_model, monkeypatch)
 
 
-def reference(
-    model: VisavisForConditionalGeneration, processor: VisavisProcessor, request: GenerationRequest, **options: object
-) -> str:
+def reference(model: VisavisModel, processor: Processor, request: GenerationRequest, **options: object) -> str:
     """The same answer from `generate`."""
     inputs = processor.encode_question(request.question, request.history)
     pixels = processor.pixel_values(decode_picture(drawn_picture()))
-    ids = model.generate(**inputs, pixel_values=pixels, max_new_tokens=12, **options)
+    ids = with_generate(model).generate(**inputs, pixel_values=pixels, max_new_tokens=12, **options)
     return processor.decode_answer(ids[0]).replace("\ufffd", "").strip()
 
 
@@ -66,8 +64,8 @@ async def pieces_of(engine: InferenceEngine, request: GenerationRequest) -> tupl
 @pytest.mark.parametrize("history", [(), HISTORY])
 async def test_greedy_tokens_equal_generate(
     engine: InferenceEngine,
-    tiny_model: VisavisForConditionalGeneration,
-    tiny_processor: VisavisProcessor,
+    tiny_model: VisavisModel,
+    tiny_processor: Processor,
     history: tuple[tuple[str, str], ...],
 ) -> None:
     request = GenerationRequest(QUESTION, history, engine.add_image(drawn_picture()))
@@ -82,8 +80,8 @@ async def test_greedy_tokens_equal_generate(
 )
 async def test_seeded_tokens_equal_generate(
     engine: InferenceEngine,
-    tiny_model: VisavisForConditionalGeneration,
-    tiny_processor: VisavisProcessor,
+    tiny_model: VisavisModel,
+    tiny_processor: Processor,
     options: dict[str, float],
 ) -> None:
     sampling = SamplingParameters(temperature=1.3, seed=7, **options)  # type: ignore[arg-type]
@@ -95,7 +93,7 @@ async def test_seeded_tokens_equal_generate(
 
 
 async def test_repetition_penalty_equals_generate(
-    engine: InferenceEngine, tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor
+    engine: InferenceEngine, tiny_model: VisavisModel, tiny_processor: Processor
 ) -> None:
     sampling = SamplingParameters(repetition_penalty=2.0)
     request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()), sampling=sampling)
@@ -110,13 +108,13 @@ async def test_streamed_pieces_join_to_the_batch_answer(engine: InferenceEngine)
     assert "".join(pieces) == completion.text == (await engine.generate(request)).text
 
 
-async def test_completion_tells_usage_and_confidence(engine: InferenceEngine, tiny_processor: VisavisProcessor) -> None:
+async def test_completion_tells_usage_and_confidence(engine: InferenceEngine, tiny_processor: Processor) -> None:
     sampling = SamplingParameters(max_new_tokens=3)
     request = GenerationRequest(QUESTION, HISTORY, engine.add_image(drawn_picture()), sampling=sampling)
     completion = await engine.generate(request)
     assert completion.image == request.image
     assert completion.image_tokens == 17  # 4 x 4 patches and the class token
-    assert completion.input_tokens == 17 + tiny_processor.text_tokens(QUESTION, HISTORY)
+    assert completion.input_tokens == 17 + tiny_processor.encode_question(QUESTION, HISTORY)["input_ids"].shape[1]
     assert completion.output_tokens <= 3
     assert completion.confidence is not None and 0 < completion.confidence <= 1
 
@@ -138,9 +136,7 @@ async def test_longer_answers_than_the_decoder_has_positions_end_in_time(engine:
     assert completion.output_tokens <= 24
 
 
-async def test_two_turns_on_a_picture_encode_it_once(
-    engine: InferenceEngine, tiny_model: VisavisForConditionalGeneration
-) -> None:
+async def test_two_turns_on_a_picture_encode_it_once(engine: InferenceEngine, tiny_model: VisavisModel) -> None:
     before = tiny_model.encoder.vision.forwards
     image = engine.add_image(drawn_picture())
     first = await engine.generate(GenerationRequest(QUESTION, (), image))
@@ -157,9 +153,7 @@ async def test_concurrent_questions_about_a_picture_encode_it_once(engine: Infer
     assert engine.counters.rows_freed == engine.counters.completed == 4
 
 
-async def test_dropped_features_are_made_again(
-    tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor
-) -> None:
+async def test_dropped_features_are_made_again(tiny_model: VisavisModel, tiny_processor: Processor) -> None:
     with InferenceEngine(tiny_model, tiny_processor, cache_bytes=1) as engine:
         request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))
         assert (await engine.generate(request)).text == (await engine.generate(request)).text
@@ -221,7 +215,7 @@ async def test_deadline_ends_with_what_was_said(engine: InferenceEngine) -> None
 
 
 async def test_nan_fails_that_question_alone(
-    engine: InferenceEngine, tiny_model: VisavisForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
+    engine: InferenceEngine, tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))
     expected = await engine.generate(request)
@@ -237,7 +231,7 @@ async def test_nan_fails_that_question_alone(
 
 async def test_an_unexpected_failure_is_logged_and_told_plainly(
     engine: InferenceEngine,
-    tiny_model: VisavisForConditionalGeneration,
+    tiny_model: VisavisModel,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -288,9 +282,7 @@ async def test_replies_without_a_picture_stream_like_answers(engine: InferenceEn
     assert (completion.confidence, completion.image, engine.counters.fusion_forwards) == (None, None, 0)
 
 
-async def test_close_fails_who_waits(
-    tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor, gate: Gate
-) -> None:
+async def test_close_fails_who_waits(tiny_model: VisavisModel, tiny_processor: Processor, gate: Gate) -> None:
     engine = InferenceEngine(tiny_model, tiny_processor)
     request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))
     running = asyncio.ensure_future(engine.generate(request))
@@ -311,8 +303,8 @@ async def test_close_fails_who_waits(
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(["red", "blue"]), st.integers(0, 3), st.integers(0, 9)), max_size=12))
 async def test_answers_are_the_same_in_any_company(
-    tiny_model: VisavisForConditionalGeneration,
-    tiny_processor: VisavisProcessor,
+    tiny_model: VisavisModel,
+    tiny_processor: Processor,
     schedule: list[tuple[str, int, int]],
 ) -> None:
     """Each visitor asks about a picture, after a pause, and may leave (0) after so many pieces."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.evaluation import (
     Answer,
     EvaluationOptions,
@@ -33,7 +33,8 @@ from visavis.models.training.evaluation_items import (
     swap_pictures,
 )
 from visavis.models.training.evaluation_report import evaluate_command, table_of, write_predictions
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.training.export import export_checkpoint
+from visavis.models.visavis_model import VisavisModel
 
 COLORS = {"a.png": "red", "b.png": "green", "c.png": "blue"}
 
@@ -269,12 +270,11 @@ def test_the_table_leaves_out_what_was_not_measured() -> None:
 def test_the_command_evaluates_a_checkpoint_through_the_engine(
     options: EvaluationOptions,
     tmp_path: Path,
-    tiny_model: VisavisForConditionalGeneration,
-    tiny_processor: VisavisProcessor,
+    tiny_model: VisavisModel,
+    tiny_processor: Processor,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tiny_model.save_pretrained(tmp_path / "tiny")
-    tiny_processor.save_pretrained(tmp_path / "tiny")
+    export_checkpoint(tiny_model, tiny_processor, tmp_path / "tiny")
     capsys.readouterr()
     asked = dataclasses.replace(options, predictions=tmp_path / "said.jsonl", limit=2)
     evaluate_command(tmp_path / "tiny", dataclasses.replace(asked, retrieval=True), as_json=True, device="cpu")

@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from visavis.models.grounding import Reading, answer_log_probability, as_grid, decode_openly, heat_maps, rollout
-from visavis.models.visavis_model import Memory, VisavisForConditionalGeneration
+from visavis.models.visavis_model import Memory, VisavisModel
 
 ANSWER = torch.tensor([[1, 9, 11, 14, 2]])
 
 
-def memory_of(model: VisavisForConditionalGeneration, patch_mask: torch.Tensor | None = None) -> Memory:
+def memory_of(model: VisavisModel, patch_mask: torch.Tensor | None = None) -> Memory:
     torch.manual_seed(4)
     ids = torch.tensor([[7, 8, 9]])
     return model.fuse(model.image_state(torch.randn(1, 17, 24)), ids, torch.ones_like(ids), patch_mask=patch_mask)
 
 
-def test_the_open_pass_gives_the_same_scores(tiny_model: VisavisForConditionalGeneration) -> None:
+def test_the_open_pass_gives_the_same_scores(tiny_model: VisavisModel) -> None:
     with torch.inference_mode():
         memory = memory_of(tiny_model)
         scores, own, seen = decode_openly(tiny_model.decoder, ANSWER, memory)
@@ -28,7 +28,7 @@ def test_the_open_pass_gives_the_same_scores(tiny_model: VisavisForConditionalGe
 
 
 @pytest.mark.parametrize("reading", list(Reading))
-def test_all_heat_is_where_the_model_may_look(tiny_model: VisavisForConditionalGeneration, reading: Reading) -> None:
+def test_all_heat_is_where_the_model_may_look(tiny_model: VisavisModel, reading: Reading) -> None:
     one = torch.zeros(1, 17, dtype=torch.bool)
     one[0, [0, 1 + 6]] = True  # the class token and the patch of row 1, column 2
     with torch.inference_mode():

@@ -12,7 +12,7 @@ import pytest
 from tiny_checkpoint import drawn_picture, until
 
 from visavis.models.engine import InferenceEngine
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 PICTURE = drawn_picture()
 SHA256 = hashlib.sha256(PICTURE).hexdigest()
@@ -149,7 +149,7 @@ async def test_other_routes_answer_in_the_same_form(client: httpx.AsyncClient) -
 
 
 async def test_an_error_before_the_first_word_has_a_status(
-    client: httpx.AsyncClient, tiny_model: VisavisForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put_picture(client)
     decode = tiny_model.decode
@@ -162,7 +162,7 @@ async def test_an_error_before_the_first_word_has_a_status(
 async def test_closing_the_connection_frees_the_row(
     client: httpx.AsyncClient,
     engine: InferenceEngine,
-    tiny_model: VisavisForConditionalGeneration,
+    tiny_model: VisavisModel,
     monkeypatch: pytest.MonkeyPatch,
     stream: bool,
 ) -> None:

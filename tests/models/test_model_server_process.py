@@ -14,8 +14,9 @@ from tiny_checkpoint import drawn_picture, until
 
 from visavis.models.chat_model import VisavisChatModel
 from visavis.models.images import image_id
-from visavis.models.processor import VisavisProcessor
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.processor import Processor
+from visavis.models.training.export import export_checkpoint
+from visavis.models.visavis_model import VisavisModel
 
 
 class Pictures:
@@ -36,9 +37,8 @@ def listens(path: Path) -> bool:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor) -> Path:
-    tiny_model.save_pretrained(tmp_path / "model")
-    tiny_processor.save_pretrained(tmp_path / "model")
+def checkpoint(tmp_path: Path, tiny_model: VisavisModel, tiny_processor: Processor) -> Path:
+    export_checkpoint(tiny_model, tiny_processor, tmp_path / "model")
     return tmp_path / "model"
 
 

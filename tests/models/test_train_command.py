@@ -8,17 +8,15 @@ import pytest
 import tiny_checkpoint
 
 from visavis.models.loading import load_model
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.export import export_checkpoint
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.train_command import train_command
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 
 @pytest.fixture
-def settings(
-    tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor, tmp_path: Path
-) -> TrainingSettings:
+def settings(tiny_model: VisavisModel, tiny_processor: Processor, tmp_path: Path) -> TrainingSettings:
     export_checkpoint(tiny_model, tiny_processor, tmp_path / "start")
     rows = []
     for color in ("red", "blue", "green"):

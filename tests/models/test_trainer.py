@@ -8,10 +8,11 @@ from itertools import islice
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_training import trainer_of
 from torch import Tensor
 
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.batches import make_row, pack_answers
 from visavis.models.training.data import Photo, examples_of
 from visavis.models.training.features import drop_patches, pool_patches
@@ -21,7 +22,7 @@ from visavis.models.training.trainer import Trainer
 
 
 def test_packed_answers_cost_what_single_ones_cost(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: VisavisProcessor
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
 ) -> None:
     trainer = trainer_of(photos, settings, tiny_processor)
     examples = [examples_of(photo, random.Random(3)) for photo in photos]
@@ -37,14 +38,15 @@ def _pairs(row) -> Sequence:  # type: ignore[no-untyped-def]
 
 
 def _single_loss(trainer: Trainer, photo: Photo, text: tuple, ids: list[int]) -> float:
-    inputs = trainer.processor.encode_questions([text])
-    features = trainer.features.read([photo.path])
-    loss = trainer.model(**inputs, image_features=features, labels=torch.tensor([ids])).loss
-    return float(loss) * len(ids) / math.sqrt(len(ids))
+    model = trainer.model
+    image = model.image_state(trainer.features.read([photo.path]))
+    memory = model.fuse(image, **trainer.processor.encode_questions([text]))
+    logits = model.decode(torch.tensor([[model.config.decoder.bos_token_id, *ids[:-1]]]), memory)
+    return float(F.cross_entropy(logits[0], torch.tensor(ids), reduction="sum")) / math.sqrt(len(ids))
 
 
 def test_two_photos_are_learned_by_heart(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: VisavisProcessor
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
 ) -> None:
     trainer = trainer_of(photos, replace(settings, epochs=150, short_share=0.0, learning_rate=1e-2), tiny_processor)
     losses = [report.loss for report in trainer.train()]
@@ -53,7 +55,7 @@ def test_two_photos_are_learned_by_heart(
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: VisavisProcessor
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
 ) -> None:
     short = replace(settings, epochs=6, batch_photos=1, text_lr_scale=0.1)
     straight = trainer_of(photos, short, tiny_processor)
@@ -73,7 +75,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(
 
 
 def test_a_run_of_other_settings_is_refused(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: VisavisProcessor
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
 ) -> None:
     trainer_of(photos, settings, tiny_processor).save()
     other = trainer_of(photos, replace(settings, text_lr_scale=0.1), tiny_processor)
@@ -82,7 +84,7 @@ def test_a_run_of_other_settings_is_refused(
 
 
 def test_photos_are_encoded_once_over_runs(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: VisavisProcessor
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
 ) -> None:
     first = trainer_of(photos, settings, tiny_processor).features
     paths = [photo.path for photo in photos]
@@ -126,8 +128,6 @@ def test_answer_loss_by_hand() -> None:
     assert float(loss) == pytest.approx((3**0.5 + 1) * math.log(4))
 
 
-def test_precision_must_be_known(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: VisavisProcessor
-) -> None:
+def test_precision_must_be_known(photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor) -> None:
     with pytest.raises(ValueError, match="precision must be auto, bf16 or fp32, not 'fp8'"):
         trainer_of(photos, replace(settings, precision="fp8"), tiny_processor)

@@ -9,7 +9,7 @@ import pytest
 from visavis.models.prompt import render
 from visavis.models.training.data import Photo, Question, examples_of, load_photos, tidy_caption
 from visavis.models.training.settings import TrainingSettings
-from visavis.models.training.vocabulary import answer_tokenizer, prune_word_pieces, question_tokenizer
+from visavis.models.training.vocabulary import answer_vocabulary, prune_word_pieces, question_vocabulary
 
 
 def write_lines(file: Path, *rows: object) -> None:
@@ -92,16 +92,16 @@ def test_pruned_pieces_keep_characters_used_words_and_the_commonest(tmp_path: Pa
 
 
 def test_answers_are_spelled_back_exactly() -> None:
-    tokenizer = answer_tokenizer(["It isn't a red-haired dog."] * 3, 300)
+    tokenizer = answer_vocabulary(["It isn't a red-haired dog."] * 3, 300).tokenizer
     for text in ("It isn't a red-haired dog.", "Ünïcode 猫 🎈, spelled from bytes"):
-        assert tokenizer.decode(tokenizer(text)["input_ids"]).strip() == text
+        assert tokenizer.decode(tokenizer.encode(text).ids).strip() == text
 
 
 def test_questions_have_two_segments() -> None:
-    tokenizer = question_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##b"], 16)
-    encoded = tokenizer("A", "bb", return_token_type_ids=True)
-    assert encoded["input_ids"] == [2, 5, 3, 6, 7, 3]
-    assert encoded["token_type_ids"] == [0, 0, 0, 1, 1, 1]
+    vocabulary = question_vocabulary(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##b"])
+    encoded = vocabulary.tokenizer.encode("A", "bb")
+    assert encoded.ids == [2, 5, 3, 6, 7, 3]
+    assert encoded.type_ids == [0, 0, 0, 1, 1, 1]
 
 
 def test_settings_come_from_file_and_flags(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from visavis.models.config import ObjectConfig, VisavisConfig
+from visavis.models.config import ModelConfig, ObjectConfig
 from visavis.models.efficientnet_lite import EfficientNetLite, SameConv2d, Stage
+from visavis.models.transformers_classes import VisavisConfig
 from visavis.models.vision_encoder import ImageProjection, ObjectTower, VisionEncoder
 
 TINY = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -48,7 +49,7 @@ def test_pixels_come_to_the_scale_of_the_classifier(objects: ObjectConfig) -> No
 
 
 def test_cells_stand_behind_the_patches_and_are_projected_by_themselves(objects: ObjectConfig) -> None:
-    vision = VisavisConfig(vision={**TINY, "model_type": "dinov2", "image_size": 28, "patch_size": 7}).vision
+    vision = ModelConfig(vision={**TINY, "model_type": "dinov2", "image_size": 28, "patch_size": 7}).vision
     encoder = VisionEncoder(vision, objects).eval()
     with torch.no_grad():
         features = encoder(torch.randn(2, 3, 28, 28))
@@ -64,6 +65,6 @@ def test_cells_stand_behind_the_patches_and_are_projected_by_themselves(objects:
 
 
 def test_config_keeps_objects_or_their_absence() -> None:
-    with_objects = VisavisConfig(objects={"resolution": 96})
-    assert VisavisConfig.from_dict(with_objects.to_dict()).objects.cells == 9
-    assert VisavisConfig.from_dict(VisavisConfig().to_dict()).objects is None
+    for config in (ModelConfig(objects={"resolution": 96}), ModelConfig()):
+        assert ModelConfig.from_dict(VisavisConfig.of(config).to_dict()) == config
+    assert (ModelConfig(objects={"resolution": 96}).object_cells, ModelConfig().object_cells) == (9, 0)

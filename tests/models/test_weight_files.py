@@ -8,9 +8,9 @@ from transformers import AutoModelForImageTextToText
 
 from visavis.models import register
 from visavis.models.loading import load_model
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.export import export_checkpoint
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 from visavis.models.weight_files import holds_integers, quantise, read_weights
 
 TOWER = "encoder.vision.tower.encoder.layer.0.mlp.fc1.weight"
@@ -26,7 +26,7 @@ def test_an_error_is_at_most_half_a_step_and_zero_rows_stay_zero() -> None:
 
 
 def test_what_is_exported_again_is_the_same_file(
-    tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor, tmp_path: Path
+    tiny_model: VisavisModel, tiny_processor: Processor, tmp_path: Path
 ) -> None:
     export_checkpoint(tiny_model, tiny_processor, tmp_path / "first")
     loaded, processor = load_model(tmp_path / "first", "cpu")
@@ -37,9 +37,7 @@ def test_what_is_exported_again_is_the_same_file(
     assert load_file(tmp_path / "first" / "vision.safetensors")[TOWER].dtype == torch.int8
 
 
-def test_transformers_loads_the_same_model(
-    tiny_model: VisavisForConditionalGeneration, tiny_processor: VisavisProcessor, tmp_path: Path
-) -> None:
+def test_transformers_loads_the_same_model(tiny_model: VisavisModel, tiny_processor: Processor, tmp_path: Path) -> None:
     export_checkpoint(tiny_model, tiny_processor, tmp_path)
     assert holds_integers(tmp_path)
     ours, _ = load_model(tmp_path, "cpu")

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
-from visavis.models.config import VisavisConfig
-from visavis.models.image_processor import VisavisImageProcessor
-from visavis.models.processor import VisavisProcessor
-from visavis.models.training.vocabulary import SPECIAL_PIECES, answer_tokenizer, question_tokenizer
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.config import ModelConfig
+from visavis.models.image_processor import ImageProcessor
+from visavis.models.processor import Processor
+from visavis.models.training.vocabulary import SPECIAL_PIECES, answer_vocabulary, question_vocabulary
+from visavis.models.transformers_classes import VisavisConfig, VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 ANSWER_TEXTS = [
     "a red dog runs over the wet grass .",
@@ -21,24 +22,22 @@ ANSWER_TEXTS = [
 ] * 3
 
 
-def tiny_processor() -> VisavisProcessor:
+def tiny_processor() -> Processor:
     letters = "abcdefghijklmnopqrstuvwxyz0123456789?.,!'"
     words = ["what", "color", "is", "the", "dog", "it", "describe", "picture", "in", "one", "word"]
     pieces = [*SPECIAL_PIECES, *letters, *(f"##{letter}" for letter in letters), *words]
-    return VisavisProcessor(
-        VisavisImageProcessor(size=28), question_tokenizer(pieces, 64), answer_tokenizer(ANSWER_TEXTS, 300)
-    )
+    return Processor(ImageProcessor(size=28), question_vocabulary(pieces), answer_vocabulary(ANSWER_TEXTS, 300))
 
 
-def tiny_model(processor: VisavisProcessor, seed: int = 0) -> VisavisForConditionalGeneration:
+def tiny_model(processor: Processor, seed: int = 0) -> VisavisModel:
     """Gates are opened, so that picture and text both matter."""
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = VisavisConfig(
+    config = ModelConfig(
         vision={**sizes, "model_type": "dinov2", "image_size": 28, "patch_size": 7, "mlp_ratio": 2},
         text={
             **sizes,
             "model_type": "bert",
-            "vocab_size": len(processor.tokenizer),
+            "vocab_size": len(processor.questions),
             "intermediate_size": 32,
             "max_position_embeddings": 130,
         },
@@ -46,23 +45,31 @@ def tiny_model(processor: VisavisProcessor, seed: int = 0) -> VisavisForConditio
         decoder={
             **sizes,
             "intermediate_size": 32,
-            "vocab_size": len(processor.answer_tokenizer),
+            "vocab_size": len(processor.answers),
             "max_positions": 24,
         },
     )
     torch.manual_seed(seed)
-    model = VisavisForConditionalGeneration(config)
+    model = VisavisModel(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1 or "gate" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.5)
         model.decoder.position_embedding.weight *= 3  # no babbling of one token
-        for token in range(len(processor.answer_tokenizer)):
+        for token in range(len(processor.answers)):
             if not processor.decode_answer([token]).isalnum():
                 model.decoder.token_embedding.weight[token] *= (
                     0.1  # bytes that are no letters are rare, as in real answers
                 )
     return model.eval()
+
+
+def with_generate(model: VisavisModel) -> VisavisForConditionalGeneration:
+    """The same weights in the class that has transformers' `generate`."""
+    with torch.random.fork_rng():
+        made = VisavisForConditionalGeneration(VisavisConfig.of(model.config))
+    made.load_state_dict(model.state_dict())
+    return made.eval()
 
 
 def drawn_picture(color: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG") -> bytes:

@@ -5,12 +5,12 @@ from pathlib import Path
 import tiny_checkpoint
 import torch
 
-from visavis.models.processor import VisavisProcessor
+from visavis.models.processor import Processor
 from visavis.models.training.data import DialogueTurn, Photo, Question
 from visavis.models.training.features import FeatureCache
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.trainer import Trainer
-from visavis.models.visavis_model import VisavisForConditionalGeneration
+from visavis.models.visavis_model import VisavisModel
 
 
 def two_photos(folder: Path) -> list[Photo]:
@@ -39,10 +39,10 @@ def quick_settings(folder: Path) -> TrainingSettings:
     )
 
 
-def trainer_of(photos: list[Photo], settings: TrainingSettings, processor: VisavisProcessor) -> Trainer:
+def trainer_of(photos: list[Photo], settings: TrainingSettings, processor: Processor) -> Trainer:
     sizes = tiny_checkpoint.tiny_model(processor).config
     torch.manual_seed(settings.seed)
-    model = VisavisForConditionalGeneration(sizes)
+    model = VisavisModel(sizes)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -1,0 +1,269 @@
+"""The model as transformers knows it: configuration, processors and a model with `generate`, for its Auto classes.
+
+Everything is the plain model's own (`config`, `processor`, `visavis_model`); here stands only what transformers asks
+for on top. Serving and training never import it: `export_checkpoint` does, since the files are transformers' own.
+Shape letters: B turns, T text tokens, S answer tokens, P patches, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    BaseImageProcessor,
+    BatchFeature,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from visavis.models.config import ModelConfig
+from visavis.models.errors import ModelError
+from visavis.models.image_processor import IMAGENET_MEAN, IMAGENET_STD, ImageProcessor
+from visavis.models.processor import Processor, Vocabulary
+from visavis.models.tower_configs import TowerConfig
+from visavis.models.visavis_model import VisavisModel, memory_mask
+from visavis.models.weight_files import holds_integers, read_weights
+
+PARTS = tuple(part.name for part in fields(ModelConfig))
+
+
+class VisavisConfig(PreTrainedConfig):
+    """`ModelConfig` with what `generate` and the Auto classes want to know beside it. Raises what that raises."""
+
+    model_type = "visavis"
+
+    vision: Any = None
+    text: Any = None
+    objects: Any = None
+    fusion: Any = None
+    decoder: Any = None
+    is_encoder_decoder: bool = True
+    tie_word_embeddings: bool = True
+
+    object_cells = ModelConfig.object_cells
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> VisavisConfig:
+        """The same configuration in this form, which knows how to save itself."""
+        parts: dict[str, Any] = vars(config)
+        return cls(**parts, architectures=[VisavisForConditionalGeneration.__name__])
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        parts = ModelConfig.from_dict({name: getattr(self, name) for name in PARTS})
+        for name in PARTS:
+            setattr(self, name, getattr(parts, name))
+        for name in ("pad", "bos", "eos"):
+            kwargs.setdefault(f"{name}_token_id", getattr(self.decoder, f"{name}_token_id"))
+        kwargs.setdefault("decoder_start_token_id", self.decoder.bos_token_id)
+        super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return super().to_dict() | {name: _plain(getattr(self, name)) for name in PARTS}
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Those of the part that generates."""
+        return self.decoder.num_hidden_layers  # type: ignore[no-any-return]
+
+    def get_text_config(self, *_: Any, **__: Any) -> VisavisConfig:
+        """Itself: none of the parts is a whole language model."""
+        return self
+
+
+def _plain(part: Any) -> dict[str, Any] | None:
+    if part is None or isinstance(part, PreTrainedConfig):
+        return None if part is None else part.to_dict()
+    return asdict(part) | ({"model_type": part.model_type} if isinstance(part, TowerConfig) else {})
+
+
+class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationMixin):
+    """The plain model with a `forward` for labels, and `generate`: the slow reference."""
+
+    config: Any  # a VisavisConfig
+    config_class = VisavisConfig
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+
+    def __init__(self, config: VisavisConfig) -> None:
+        PreTrainedModel.__init__(self, config)
+        self.build(config)
+        self.encoder.main_input_name = self.main_input_name  # type: ignore[assignment]  # `generate` looks for it
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As transformers has it; a folder with 8-bit weights is read here, as transformers does not know them."""
+        folder = Path(pretrained_model_name_or_path or "")
+        if not holds_integers(folder) or kwargs.get("state_dict") is not None:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(folder)
+        return super().from_pretrained(None, config=config, state_dict=read_weights(folder, torch.float32), **kwargs)
+
+    def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
+        """What `generate` calls once for the prompt."""
+        return PromptEncoder(self)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        patch_mask: Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        decoder_input_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> Seq2SeqLMOutput:
+        """Teacher forcing (`labels` (B, S), -100 is ignored) or one step of `generate` (`encoder_outputs` given)."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(_needed(input_ids, "input_ids"))
+        if encoder_outputs is None:
+            ids = _needed(input_ids, "input_ids")
+            encoder_outputs = PromptEncoder(self)(ids, attention_mask, token_type_ids, pixel_values, patch_mask)
+        if decoder_input_ids is None:
+            decoder_input_ids = self.shift_right(_needed(labels, "labels or decoder_input_ids"))
+        states = _needed(encoder_outputs.last_hidden_state, "encoder_outputs")
+        mask = memory_mask(states.shape[1] - attention_mask.shape[1], attention_mask, patch_mask)
+        logits = self.decoder(decoder_input_ids, self.decoder.remember(states), mask)
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=states)
+
+    def shift_right(self, labels: Tensor) -> Tensor:
+        """Labels (B, S) -> decoder inputs: the start token, then all labels but the last; ignored ones are padding."""
+        start = labels.new_full((labels.shape[0], 1), self.config.decoder.bos_token_id)
+        shifted = torch.cat([start, labels[:, :-1]], dim=1)
+        return shifted.masked_fill(shifted == -100, self.config.decoder.pad_token_id)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """`generate` hands the answer so far as `input_ids`; nothing is cached between steps: this is the reference."""
+        kept = ("attention_mask", "patch_mask", "encoder_outputs")
+        return {"decoder_input_ids": input_ids, **{name: kwargs.get(name) for name in kept}}
+
+
+class PromptEncoder(nn.Module):
+    """Picture and text to memory states (B, P + T, D), in the form that `generate` expects of an encoder."""
+
+    main_input_name = "input_ids"
+
+    def __init__(self, model: VisavisModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        patch_mask: Tensor | None = None,
+        **_: Any,
+    ) -> BaseModelOutput:
+        """Pixels (B, 3, H, W) and text (B, T)."""
+        if pixel_values is None:
+            raise ValueError("pixel_values are needed: this model answers about a picture")
+        image = self.model.image_state(self.model.encode_image(pixel_values))
+        states = self.model.encoder.read(input_ids, attention_mask, token_type_ids)
+        fused = self.model.encoder.fuse(image.fusion, states, attention_mask, patch_mask)
+        return BaseModelOutput(last_hidden_state=torch.cat([image.patches, fused], dim=1))
+
+
+class VisavisImageProcessor(BaseImageProcessor):
+    """`ImageProcessor` for transformers."""
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        size: int = 224,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.size, self.image_mean, self.image_std = size, list(image_mean), list(image_std)
+
+    def preprocess(self, images: Any, return_tensors: str | None = None, **_: Any) -> BatchFeature:
+        """One Pillow image or several -> `pixel_values` (N, 3, size, size), float32."""
+        pixels = ImageProcessor(self.size, self.image_mean, self.image_std).pixel_values(images)
+        return BatchFeature({"pixel_values": pixels}, tensor_type=return_tensors)
+
+
+class VisavisProcessor(ProcessorMixin):
+    """`Processor` for transformers: `image_processor`, `tokenizer` (questions) and `answer_tokenizer` (answers)."""
+
+    answer_tokenizer: Any
+
+    def __init__(self, image_processor: Any = None, tokenizer: Any = None, answer_tokenizer: Any = None, **kwargs: Any):
+        super().__init__(image_processor, tokenizer, answer_tokenizer, **kwargs)
+
+    @classmethod
+    def of(cls, processor: Processor) -> VisavisProcessor:
+        """The same processor in this form, which knows how to save itself."""
+        questions, answers = (
+            PreTrainedTokenizerFast(tokenizer_object=vocabulary.tokenizer, **vocabulary.special_tokens)
+            for vocabulary in (processor.questions, processor.answers)
+        )
+        return cls(VisavisImageProcessor(**asdict(processor.images)), questions, answers)
+
+    def plain(self) -> Processor:
+        """The same processor without transformers: what an engine takes."""
+        images: Any = self.image_processor
+        questions, answers = (
+            Vocabulary(tokens.backend_tokenizer, tokens.special_tokens_map)
+            for tokens in (self.tokenizer, self.answer_tokenizer)
+        )
+        return Processor(ImageProcessor(images.size, images.image_mean, images.image_std), questions, answers)
+
+    def __call__(self, images: Any = None, text: Any = None, **_: Any) -> BatchFeature:
+        """Pictures and questions (without history) to one feature dictionary."""
+        features: dict[str, Any] = {}
+        if images is not None:
+            features["pixel_values"] = self.plain().pixel_values(images)
+        if text is not None:
+            questions = [text] if isinstance(text, str) else list(text)
+            features.update(self.plain().encode_questions([(question, ()) for question in questions]))
+        return BatchFeature(features)
+
+    def decode(self, ids: Any, **_: Any) -> str:
+        """The ids of an answer to its text, without special tokens."""
+        return self.plain().decode_answer(ids)
+
+    def batch_decode(self, rows: Any, **_: Any) -> list[str]:
+        """What `generate` gives to texts."""
+        return [self.decode(ids) for ids in rows]
+
+
+def translated(folder: Path) -> VisavisForConditionalGeneration:
+    """A checkpoint that `save_pretrained` wrote: it stores some towers under the names of older releases.
+
+    Raises:
+        ModelError: it does not fit its config.json.
+    """
+    disable_progress_bar()  # loading takes a blink; a bar would only disturb what the caller prints
+    set_verbosity_error()  # what does not fit is told below, in one sentence instead of a report
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = VisavisForConditionalGeneration.from_pretrained(folder, **options)
+    if wrong := [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
+        raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
+    loaded: VisavisForConditionalGeneration = model
+    return loaded
+
+
+def _needed(value: Any, name: str) -> Any:
+    if value is None:
+        raise ValueError(f"{name} is needed")
+    return value
