@@ -56,7 +56,7 @@ def _build(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path) -> 
     wanted = model.state_dict()
     wrong = [name for name, value in wanted.items() if name not in weights or weights[name].shape != value.shape]
     if wrong and not all(isinstance(tower, TowerConfig) for tower in (config.vision, config.text)):
-        from visavis.models.transformers_classes import translated
+        from visavis.models.transformers_towers import translated
 
         return translated(folder)
     if wrong:

@@ -25,10 +25,8 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from visavis.models.config import ModelConfig
-from visavis.models.errors import ModelError
 from visavis.models.image_processor import IMAGENET_MEAN, IMAGENET_STD, ImageProcessor
 from visavis.models.processor import Processor, Vocabulary
 from visavis.models.tower_configs import TowerConfig
@@ -244,23 +242,6 @@ class VisavisProcessor(ProcessorMixin):
     def batch_decode(self, rows: Any, **_: Any) -> list[str]:
         """What `generate` gives to texts."""
         return [self.decode(ids) for ids in rows]
-
-
-def translated(folder: Path) -> VisavisForConditionalGeneration:
-    """A checkpoint that `save_pretrained` wrote: it stores some towers under the names of older releases.
-
-    Raises:
-        ModelError: it does not fit its config.json.
-    """
-    disable_progress_bar()  # loading takes a blink; a bar would only disturb what the caller prints
-    set_verbosity_error()  # what does not fit is told below, in one sentence instead of a report
-    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, info = VisavisForConditionalGeneration.from_pretrained(folder, **options)
-    if wrong := [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
-        raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
-    loaded: VisavisForConditionalGeneration = model
-    return loaded
 
 
 def _needed(value: Any, name: str) -> Any:

@@ -6,9 +6,16 @@ Imported for a model that has one and not otherwise: transformers takes longer t
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from visavis.models.errors import ModelError
+from visavis.models.transformers_classes import VisavisForConditionalGeneration
 
 
 class VisionTower(nn.Module):
@@ -37,3 +44,20 @@ class TextTower(nn.Module):
         types = {"token_type_ids": token_type_ids} if self._knows_types else {}
         states = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
         return states.last_hidden_state  # type: ignore[no-any-return]
+
+
+def translated(folder: Path) -> VisavisForConditionalGeneration:
+    """A checkpoint that `save_pretrained` wrote: it stores some towers under the names of older releases.
+
+    Raises:
+        ModelError: it does not fit its config.json.
+    """
+    disable_progress_bar()  # loading takes a blink; a bar would only disturb what the caller prints
+    set_verbosity_error()  # what does not fit is told below, in one sentence instead of a report
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = VisavisForConditionalGeneration.from_pretrained(folder, **options)
+    if wrong := [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]:
+        raise ModelError(f"the checkpoint in {folder} does not fit its config.json: {wrong[0]} is missing or misshapen")
+    loaded: VisavisForConditionalGeneration = model
+    return loaded

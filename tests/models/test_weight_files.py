@@ -47,5 +47,9 @@ def test_transformers_loads_the_same_model(tiny_model: VisavisModel, tiny_proces
     assert wanted.keys() == theirs.state_dict().keys() == read_weights(tmp_path, torch.float32).keys()
     for name, value in theirs.state_dict().items():
         assert torch.equal(value, wanted[name]), name
-    for name, value in theirs.named_buffers():
-        assert torch.equal(value, ours.get_buffer(name)), name
+    pixels, question = torch.randn(1, 3, 28, 28), tiny_processor.encode_question("is it?", (("what is it?", "a dog"),))
+    ids = torch.tensor([[1, 5, 9]])
+    with torch.inference_mode():
+        memory = ours.fuse(ours.image_state(ours.encode_image(pixels)), **question)
+        logits = theirs(**question, pixel_values=pixels, decoder_input_ids=ids).logits
+        torch.testing.assert_close(ours.decode(ids, memory), logits)
