@@ -18,19 +18,18 @@ from visavis.bot.routes import EXCEPTION_HANDLERS, Gateway
 from visavis.bot.settings import Settings
 from visavis.bot.web_files import web_routes
 from visavis.dialogue.manager import DialogueManager
-from visavis.dialogue.store import ImageStore, SessionStore, connect
+from visavis.dialogue.store import open_store
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
+VARIATION = {"temperature": 0.5, "top_p": 0.8}  # of an answer that is asked for again
 
 
 def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -> Starlette:
     """The app of one gateway. A given `chat_model` takes the place of the one that the settings name."""
-    redis = connect(settings.redis_url or DEFAULT_REDIS_URL)
-    sessions = SessionStore(redis, ttl_s=settings.session_ttl_s)
-    images = ImageStore(redis, ttl_s=settings.session_ttl_s)
-    model = chat_model or create_chat_model(settings.model_url, images)
-    manager = DialogueManager(sessions, images, model, settings.limits, model_name=shown_name(settings.model))
-    gateway = Gateway(manager, sessions, model_url=None if chat_model else settings.model_url)
+    store = open_store(settings.redis_url or DEFAULT_REDIS_URL, ttl_s=settings.session_ttl_s)
+    model = chat_model or create_chat_model(settings.model_url, store.images)
+    manager = DialogueManager(store, model, settings.limits, variation=VARIATION, model_name=shown_name(settings.model))
+    gateway = Gateway(manager, store, model_url=None if chat_model else settings.model_url)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -39,7 +38,7 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
                 yield
         finally:
             await _close(model)
-            await redis.aclose()
+            await store.aclose()
 
     app = Starlette(
         routes=[*gateway.routes(), *web_routes()],

@@ -22,9 +22,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from visavis.bot.settings import is_loopback
+from visavis.dialogue.commands import CommandName
 from visavis.dialogue.errors import DialogueError, ErrorCode
 from visavis.dialogue.events import Event
-from visavis.dialogue.wire import VERSION, CommandName, FrameName, parse_event
+from visavis.dialogue.wire import FrameName, parse_event
+from visavis.dialogue.wire_fields import VERSION
 
 LARGEST_FRAME = 16 * 2**20
 FIRST_DELAY_S = 0.2

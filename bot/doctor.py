@@ -118,16 +118,16 @@ async def _store(settings: Settings) -> Finding:
 
 async def _remote_store(url: str) -> Finding:
     from visavis.dialogue.errors import DialogueError
-    from visavis.dialogue.store import SessionStore, connect
+    from visavis.dialogue.store import open_store
 
-    redis = connect(url)
+    store = open_store(url)
     try:
-        await SessionStore(redis).ping()
+        await store.ping()
         return Finding("store", Verdict.OK, "the server of --redis-url answers")
     except DialogueError as error:
         return Finding("store", Verdict.MISSING, f"the server of --redis-url does not answer: {error}")
     finally:
-        await redis.aclose()
+        await store.aclose()
 
 
 def _port(settings: Settings) -> Finding:

@@ -24,7 +24,7 @@ from visavis.dialogue.connection import SocketClosed, serve_connection
 from visavis.dialogue.errors import BadRequest, DialogueError, ErrorCode
 from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.manager import DialogueManager
-from visavis.dialogue.store import SessionStore
+from visavis.dialogue.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +82,9 @@ class StarletteSocket:
 class Gateway:
     """The endpoints of one gateway and whether it takes new work."""
 
-    def __init__(self, manager: DialogueManager, sessions: SessionStore, *, model_url: str | None) -> None:
+    def __init__(self, manager: DialogueManager, store: Store, *, model_url: str | None) -> None:
         self._manager = manager
-        self._sessions = sessions
+        self._store = store
         self._model_url = model_url
         self._draining = False
         self._metrics = GatewayMetrics(lambda: manager.running_turns)
@@ -155,7 +155,7 @@ class Gateway:
     async def _store_answers(self) -> bool:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                await self._sessions.ping()
+                await self._store.ping()
         except (DialogueError, TimeoutError):
             return False
         return True

@@ -5,23 +5,25 @@ and holds at most one frame, so a slow client costs no memory; one that takes no
 """
 
 import asyncio
+import hashlib
 import logging
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import asdict
 from enum import IntEnum
 from typing import Protocol
 
-from visavis.dialogue import wire
-from visavis.dialogue.errors import BadRequest, Busy, DialogueError, InternalError, ReplayExpired, StoreUnavailable
-from visavis.dialogue.events import Event
+from visavis.dialogue import commands, wire
+from visavis.dialogue.errors import BadRequest, Busy, DialogueError, InternalError, Unauthorized
 from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.turn_log import TurnLog
+from visavis.dialogue.turns import Feedback
+from visavis.dialogue.watching import Watchers
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 2.0
-_STORE_PAUSE_S = 1.0
 
 
 class SocketClosed(Exception):
@@ -82,9 +84,10 @@ class _Connection:
         self._group = group
         self._sending = asyncio.Lock()
         self._session: str | None = None
-        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._person = ""
+        self._watchers = Watchers(manager.turns, group, self._send)
         self._explaining: asyncio.Task[None] | None = None
-        self._announced: wire.ImageCommand | None = None
+        self._announced: commands.ImageCommand | None = None
         self._skips_binary = False
 
     async def talk(self) -> None:
@@ -127,52 +130,70 @@ class _Connection:
             await self._send(wire.error_frame(error))
         await self._carry_out(wire.parse_command(frame, self._limits))
 
-    async def _carry_out(self, command: wire.Command) -> None:
+    async def _carry_out(self, command: commands.Command) -> None:
+        if isinstance(command, commands.Hello):
+            return await self._hello(command)
+        if isinstance(command, commands.ImageCommand):
+            return self._announce(command)
+        session, manager = self._known_session(), self._manager
         match command:
-            case wire.Hello():
-                await self._hello(command)
-            case wire.New():
-                self._known_session()
-                await self._enter(await self._manager.new_session())
-            case wire.ImageCommand():
-                self._announce(command)
-            case wire.TurnCommand():
-                await self._turn(command)
-            case wire.Cancel():
-                await self._manager.cancel(self._known_session(), command.turn)
-            case wire.Explain():
-                self._explain(command.turn)
-            case wire.HistoryCommand():
-                page = await self._manager.history(self._known_session(), command.before, command.limit)
-                await self._send(wire.history_frame(*page))
-            case wire.Forget():
-                receipt = await self._manager.forget(self._known_session())
-                await self._send(wire.forgotten_frame(asdict(receipt)))
+            case commands.New():
+                await self._enter(await manager.new_session(self._person))
+            case commands.TurnCommand():
+                await self._begin(manager.submit(session, command), command.id)
+            case commands.Regenerate():
+                await self._begin(manager.regenerate(session, command), command.id)
+            case commands.Edit():
+                await self._begin(manager.edit(session, command), command.id)
+            case commands.Select():
+                await self._send(wire.history_frame(await manager.select(session, command.turn)))
+            case commands.Cancel():
+                await manager.turns.cancel(session, command.turn)
+            case commands.Explain():
+                self._explain(session, command.turn)
+            case commands.FeedbackCommand():
+                feedback = Feedback(command.score, command.consent)
+                await manager.set_feedback(session, command.turn, feedback)
+                await self._send(wire.feedback_frame(command.turn, feedback))
+            case commands.HistoryCommand():
+                await self._send(wire.history_frame(await manager.history(session, command.before, command.limit)))
+            case commands.SessionsCommand():
+                await self._send(wire.sessions_frame(await manager.sessions(self._known_person(), command.query)))
+            case commands.TitleCommand():
+                await manager.set_title(session, command.text)
+                await self._send(wire.title_frame(session, command.text))
+            case commands.Forget():
+                await self._send(wire.forgotten_frame(asdict(await manager.forget(session))))
 
     def _known_session(self, answered: str | None = None) -> str:
         if self._session is None:
             raise BadRequest("Expected 'hello' before anything else.", id=answered)
         return self._session
 
-    async def _hello(self, hello: wire.Hello) -> None:
-        await self._enter(hello.session or await self._manager.new_session(), hello.resume)
+    def _known_person(self) -> str:
+        if not self._person:
+            raise Unauthorized("Expected a 'token' in 'hello', to know whose conversations are meant.")
+        return self._person
 
-    async def _enter(self, session_id: str, resume: wire.Resume | None = None) -> None:
+    async def _hello(self, hello: commands.Hello) -> None:
+        person = "" if hello.token is None else visitor(hello.token)
+        session = hello.session or await self._manager.new_session(person)
+        await self._enter(session, hello.resume, person)
+        self._person = person
+
+    async def _enter(self, session_id: str, resume: commands.Resume | None = None, person: str | None = None) -> None:
         """Tell what is there, then go on with the turns that run or wait, and the one to be resumed."""
-        session = await self._manager.load_session(session_id)
-        for watcher in self._watchers.values():
-            watcher.cancel()
+        session = await self._manager.open_session(session_id, self._person if person is None else person)
         self._watchers.clear()
         self._session = session_id
-        turns = [*session.turns, *session.waiting]
-        await self._send(wire.ready_frame(session_id, self._manager.model_name, self._limits, turns))
+        await self._send(wire.ready_frame(session, self._manager.model_name, self._limits))
         for turn in session.waiting:
             if resume is None or turn.id != resume.turn:
-                self._watch(await self._manager.attach(session_id, turn.id))
+                self._watchers.watch(await self._manager.turns.attach(session_id, turn.id))
         if resume is not None:
-            self._watch(await self._manager.attach(session_id, resume.turn), resume)
+            self._watchers.watch(await self._manager.turns.attach(session_id, resume.turn), resume)
 
-    def _announce(self, command: wire.ImageCommand) -> None:
+    def _announce(self, command: commands.ImageCommand) -> None:
         self._skips_binary = True  # until it is found acceptable
         self._known_session(command.id)
         if command.bytes > self._limits.image.max_bytes:
@@ -197,18 +218,17 @@ class _Connection:
             raise
         await self._send(wire.image_stored_frame(announced.id, ref))
 
-    async def _turn(self, command: wire.TurnCommand) -> None:
-        # Submitted in here, not in the watcher: turns keep the order in which they came.
+    async def _begin(self, submitting: Awaitable[TurnLog], id: str) -> None:
+        """Submitted in here, not in the watcher: turns keep the order in which they came."""
         try:
-            log = await self._manager.submit(self._known_session(), command)
+            log = await submitting
         except DialogueError as error:
-            error.id = command.id
+            error.id = id
             raise
-        self._watch(log)
+        self._watchers.watch(log)
 
-    def _explain(self, turn: str) -> None:
+    def _explain(self, session: str, turn: str) -> None:
         """One at a time for a client: each costs the model about as much as an answer."""
-        session = self._known_session(turn)
         if self._explaining is not None and not self._explaining.done():
             raise Busy("Another answer is being explained; please wait for that first.", id=turn)
         self._explaining = self._group.create_task(self._send_explanation(session, turn))
@@ -217,46 +237,11 @@ class _Connection:
         try:
             explanation = await self._manager.explain(session, turn)
         except DialogueError as error:
-            return await self._send_error(error, turn)
+            error.id = turn
+            return await self._send(wire.error_frame(error))
         await self._send(wire.explanation_frame(explanation))
 
-    def _watch(self, log: TurnLog, resume: wire.Resume | None = None) -> None:
-        watcher = self._watchers.get(log.turn)
-        if watcher is not None and not watcher.done():
-            return
-        watcher = self._group.create_task(self._watch_turn(log, resume))
-        self._watchers[log.turn] = watcher
-        watcher.add_done_callback(lambda task: self._unwatch(log.turn, task))
 
-    def _unwatch(self, turn: str, task: asyncio.Task[None]) -> None:
-        if self._watchers.get(turn) is task:
-            del self._watchers[turn]
-
-    async def _watch_turn(self, log: TurnLog, resume: wire.Resume | None) -> None:
-        place = (0, 0) if resume is None else (resume.attempt, resume.seq)
-        checks_gap, is_told = resume is not None, False
-        while True:
-            try:
-                async with aclosing(self._manager.follow(log, *place)) as events:
-                    async for event in events:
-                        if checks_gap:
-                            await self._tell_gap(event, place)
-                        checks_gap, place = False, (event.attempt, event.seq)
-                        await self._send(wire.event_frame(event))
-                return
-            except StoreUnavailable as error:
-                if not is_told:
-                    await self._send_error(error, log.turn)
-                is_told = True
-                await asyncio.sleep(_STORE_PAUSE_S)
-            except DialogueError as error:
-                return await self._send_error(error, log.turn)
-
-    async def _tell_gap(self, event: Event, place: tuple[int, int]) -> None:
-        expected = place[1] + 1 if event.attempt == place[0] else 1
-        if event.seq != expected:
-            await self._send_error(ReplayExpired("Some events of this turn are gone; its end follows."), event.turn)
-
-    async def _send_error(self, error: DialogueError, turn: str) -> None:
-        error.id = turn
-        await self._send(wire.error_frame(error))
+def visitor(token: str) -> str:
+    """The person behind the secret that a web client has made up. The secret itself is kept nowhere."""
+    return f"web:{hashlib.sha256(token.encode()).hexdigest()[:32]}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from visavis.dialogue.turns import Region, Role, Session, Turn
+from visavis.dialogue.turns import Exchange, Region, Session, Turn
 
 DESCRIBE = "Describe the picture."  # what a picture without words asks
 
@@ -31,27 +31,25 @@ class Context:
     left_out: tuple[str, ...]
 
 
-Exchange = tuple[Turn, Turn]
-
-
 def build_messages(session: Session, turn: Turn, budget: Budget) -> Context:
     """The latest exchanges that fit, then `turn`; without pictures of its own it is about the newest of the session.
 
     Every picture is shown where it came up, so that what was said about it follows it.
     """
-    exchanges = _exchanges(session)
+    # What failed or was stopped before a word is no part of the talk.
+    exchanges = [one for one in session.exchanges if one.answer.text]
     kept = _fit(exchanges, budget)
     images = _meant_images(session, turn)
     carrier = _carrier(session, turn, kept)
     spare = budget.images - (0 if carrier is turn else len(images))
     shown = _shown_images(kept, images, spare) | dict.fromkeys(images, carrier.id)
     messages: list[BaseMessage] = []
-    for question, answer in kept:
-        own = images if question is carrier else question.images
-        messages.append(_user_message(question, tuple(image for image in own if shown.get(image) == question.id)))
-        messages.append(AIMessage(content=answer.text))
+    for one in kept:
+        own = images if one.question is carrier else one.question.images
+        here = tuple(image for image in own if shown.get(image) == one.question.id)
+        messages += [_user_message(one.question, here), AIMessage(content=one.answer.text)]
     messages.append(_user_message(turn, images if turn is carrier else ()))
-    left_out = tuple(question.id for question, _ in exchanges[: len(exchanges) - len(kept)])
+    left_out = tuple(one.question.id for one in exchanges[: len(exchanges) - len(kept)])
     return Context(messages, images, left_out)
 
 
@@ -67,37 +65,30 @@ def _carrier(session: Session, turn: Turn, kept: list[Exchange]) -> Turn:
     after the newest (the turn that showed them may have failed, or be out of the window)."""
     if turn.images or turn.region:
         return turn
-    questions = [turn for turn in session.turns if turn.role is Role.USER]
+    questions = [one.question for one in session.exchanges]
     shown_at = max((i for i, question in enumerate(questions) if question.images == session.newest_images), default=0)
     since = {question.id for question in questions[shown_at:]}
-    return next((question for question, _ in kept if question.id in since), turn)
-
-
-def _exchanges(session: Session) -> list[Exchange]:
-    """Questions with the answers they got; what failed or was stopped before a word is no part of the talk."""
-    answers = {turn.id: turn for turn in session.turns if turn.role is Role.ASSISTANT and turn.text}
-    questions = (turn for turn in session.turns if turn.role is Role.USER)
-    return [(question, answers[question.id]) for question in questions if question.id in answers]
+    return next((one.question for one in kept if one.question.id in since), turn)
 
 
 def _fit(exchanges: list[Exchange], budget: Budget) -> list[Exchange]:
     kept: list[Exchange] = []
     characters = 0
-    for question, answer in reversed(exchanges[-budget.exchanges :] if budget.exchanges else []):
-        characters += len(question.text) + len(answer.text)
+    for one in reversed(exchanges[-budget.exchanges :] if budget.exchanges else []):
+        characters += len(one.question.text) + len(one.answer.text)
         if characters > budget.characters:
             break
-        kept.insert(0, (question, answer))
+        kept.insert(0, one)
     return kept
 
 
 def _shown_images(kept: list[Exchange], images: tuple[str, ...], most: int) -> dict[str, str]:
     """At most `most` pictures beside `images` -> the turn of the history that shows them, their latest one."""
     shown: dict[str, str] = {}
-    for question, _ in reversed(kept):
-        for image in question.images:
+    for one in reversed(kept):
+        for image in one.question.images:
             if image not in images and len(shown) < most:
-                shown.setdefault(image, question.id)
+                shown.setdefault(image, one.question.id)
     return shown
 
 

@@ -7,14 +7,14 @@ of heat; a model without it cannot tell.
 import base64
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
 from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.errors import BadRequest, ModelFailed, UnknownTurn
-from visavis.dialogue.turns import Role, Session, Turn
+from visavis.dialogue.turns import Session
 
 logger = logging.getLogger(__name__)
 
@@ -45,41 +45,27 @@ class Explanation:
 
 
 async def explain_turn(session: Session, turn_id: str, model: BaseChatModel, budget: Budget) -> Explanation:
-    """Explain the answer to a turn among the session's latest ones.
+    """Explain the answer to the turn before which `session` was loaded.
 
     Raises:
         UnknownTurn: it is not there. BadRequest: it has no answer about a picture, or the model cannot tell.
         ModelFailed: the model did not manage.
     """
-    question, answer = _find(session, turn_id)
+    if session.target is None:
+        raise UnknownTurn("There is no finished answer to this turn in the conversation.", id=turn_id)
+    question, answer = session.target.question, session.target.answer
     explain: Any = getattr(model, "explain", None)
     if explain is None:
         raise BadRequest("This model cannot show where it looked.", id=turn_id)
     if not answer.text or not answer.images:
         raise BadRequest("Only an answer about a picture can be explained.", id=turn_id)
-    context = build_messages(_as_of(session, question), question, budget)
+    context = build_messages(session, question, budget)
     try:
         words = await explain(context.messages, answer.text)
     except Exception as error:  # the edge to any model
         logger.warning("turn %s could not be explained", turn_id, exc_info=True)
         raise ModelFailed("The model could not show where it looked.", id=turn_id) from error
     return _explanation(turn_id, answer.images[0], [(word.start, word.end, word.rows) for word in words])
-
-
-def _find(session: Session, turn_id: str) -> tuple[Turn, Turn]:
-    found = {turn.role: turn for turn in session.turns if turn.id == turn_id}
-    if len(found) < len(Role):
-        raise UnknownTurn(
-            "There is no finished answer to this turn in the latest part of the conversation.", id=turn_id
-        )
-    return found[Role.USER], found[Role.ASSISTANT]
-
-
-def _as_of(session: Session, question: Turn) -> Session:
-    """The session as it was when the question came."""
-    before = session.turns[: session.turns.index(question)]
-    shown = next((turn.images for turn in reversed(before) if turn.role is Role.USER and turn.images), ())
-    return replace(session, turns=before, waiting=(), newest_images=question.images or shown or session.newest_images)
 
 
 def _explanation(turn_id: str, image: str, words: Sequence[tuple[int, int, Rows]]) -> Explanation:

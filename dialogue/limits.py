@@ -31,7 +31,8 @@ class TurnPolicy:
 
     lease_s: how long a session stays with a process that went silent; renew_s must be well below it.
     flush_s: least time between two replay writes of a turn. poll_s: how often a turn run elsewhere is looked at.
-    sweep_s: how often turns left behind by a dead process are looked for.
+    sweep_s: how often turns left behind by a dead process are looked for. watch_s: how long a turn that nobody follows
+    goes on.
     """
 
     lease_s: float = 6.0
@@ -41,4 +42,5 @@ class TurnPolicy:
     sweep_s: float = 3.0
     turn_timeout_s: float = 300.0
     finish_patience_s: float = 120.0
+    watch_s: float = 120.0
     max_attempts: int = 2

@@ -1,6 +1,6 @@
-"""What the store keeps, as JSON text: turns, final events and replay pieces. Knows no Redis.
+"""What the store keeps, as JSON text: exchanges, waiting turns and replay pieces. Knows no Redis.
 
-A turn's entry is "<turn> <json>"; a waiting turn's has its position before that.
+The forms of the entries are told in `store_scripts`.
 """
 
 import json
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from visavis.dialogue.events import Event, FinalEvent, event_from_dict, event_to_dict
-from visavis.dialogue.turns import Region, Role, Status, Turn, answer_turn
+from visavis.dialogue.turns import Exchange, Feedback, Region, Role, Status, Turn, answer_turn
 
 
 def dump(value: Any) -> str:
@@ -24,31 +24,45 @@ def load_events(data: bytes) -> list[Event]:
     return [event_from_dict(event) for event in json.loads(data)]
 
 
-def dump_turn(turn: Turn, status: Status = Status.WAITING) -> str:
-    region = None if turn.region is None else asdict(turn.region)
-    record = {"text": turn.text, "images": turn.images, "at": turn.at, "region": region, "status": str(status)}
-    return dump(record)
+def dump_question(turn: Turn) -> str:
+    return dump(_question(turn))
 
 
-def dump_final(at: float, final: FinalEvent) -> str:
-    return dump({"at": at, "final": event_to_dict(final)})
+def dump_exchange(question: Turn, at: float, final: FinalEvent) -> str:
+    return dump({"question": _question(question), "at": at, "final": event_to_dict(final)})
 
 
-def load_turn(entry: bytes) -> Turn:
-    id, data = entry.decode().split(" ", 1)
+def dump_feedback(feedback: Feedback) -> str:
+    return dump(asdict(feedback))
+
+
+def load_exchange(entry: bytes) -> Exchange:
+    id, feedback, data = entry.decode().split(" ", 2)
     record = json.loads(data)
-    if "final" in record:
-        return answer_turn(cast(FinalEvent, event_from_dict(record["final"])), record["at"])
-    region = None if record["region"] is None else Region(**record["region"])
-    status = Status(record["status"])
-    return Turn(id, Role.USER, record["text"], tuple(record["images"]), record["at"], region, status)
+    final = cast(FinalEvent, event_from_dict(record["final"]))
+    answer = answer_turn(final, record["at"], None if feedback == "-" else Feedback(**json.loads(feedback)))
+    return Exchange(_load_question(id, record["question"], answer.status), answer)
 
 
 def load_waiting(entry: bytes) -> tuple[int, Turn]:
-    position, rest = entry.split(b" ", 1)
-    return int(position), load_turn(rest)
+    """How many were ahead of a waiting turn when it came, and the turn."""
+    position, id, data = entry.decode().split(" ", 2)
+    return int(position), _load_question(id, json.loads(data), Status.WAITING)
 
 
 def load_place(entry: bytes) -> tuple[str, int]:
-    position, turn, _ = entry.decode().split(" ", 2)
-    return turn, int(position)
+    position, id, _ = entry.decode().split(" ", 2)
+    return id, int(position)
+
+
+def _question(turn: Turn) -> dict[str, Any]:
+    region = None if turn.region is None else asdict(turn.region)
+    more = {"region": region, "replaces": turn.replaces, "seed": turn.seed}
+    return {"text": turn.text, "images": turn.images, "at": turn.at} | {k: v for k, v in more.items() if v is not None}
+
+
+def _load_question(id: str, record: dict[str, Any], status: Status) -> Turn:
+    record["images"] = tuple(record["images"])
+    if region := record.get("region"):
+        record["region"] = Region(**region)
+    return Turn(id, Role.USER, status=status, **record)

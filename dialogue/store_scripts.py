@@ -1,121 +1,187 @@
 """The Lua scripts of the store. Each touches the keys of one session only (one hash slot) and may safely run twice.
 
-Entries of `:queue` are "<position> <turn> <json>" and entries of `:turns` are "<turn> <json>", so that Lua never parses
-JSON. Each claim of a session sets `holder` in `:meta` and raises `fence`: an earlier holder can write nothing any more,
-not even after a store that lost its last second has counted a fence twice.
+All take the same KEYS, in the order of `KEY_NAMES`. Lua never parses JSON: an entry of `queue` is "<position> <turn>
+<json>" and one of `turns`, an exchange, "<turn> <feedback> <json>". Each claim of a session sets `holder` in `meta` and
+raises `fence`: an earlier holder can write nothing any more, not even after a store that lost its last second has
+counted a fence twice.
 """
 
-# KEYS meta queue turns index images  ARGV turn json max_waiting ttl_s image...
-# -> {"waiting", position} | {"finished"} | {"busy", waiting} | {"unknown_session"} | {"unknown_image", sha256}
-SUBMIT = """
-if redis.call('HEXISTS', KEYS[1], 'schema') == 0 then return {'unknown_session'} end
-if redis.call('HEXISTS', KEYS[4], ARGV[1]) == 1 then return {'finished'} end
-local waiting = redis.call('LRANGE', KEYS[2], 0, -1)
+from visavis.dialogue.store_branches import KEYS, PATH
+
+# ARGV turn json replaces max_waiting ttl_s image...
+# -> {"waiting", position} | {"finished"} | {"busy", waiting} | {"unknown_session" or "_image" or "_turn"}
+SUBMIT = (
+    KEYS
+    + PATH
+    + """
+if redis.call('HEXISTS', meta, 'schema') == 0 then return {'unknown_session'} end
+if redis.call('HEXISTS', index, ARGV[1]) == 1 then return {'finished'} end
+local waiting = redis.call('LRANGE', queue, 0, -1)
 for _, entry in ipairs(waiting) do
   local position, turn = string.match(entry, '^(%d+) (%S+) ')
   if turn == ARGV[1] then return {'waiting', tonumber(position)} end
 end
-if #waiting >= tonumber(ARGV[3]) then return {'busy', #waiting} end
-for i = 5, #ARGV do
-  if redis.call('HEXISTS', KEYS[5], ARGV[i]) == 0 then return {'unknown_image', ARGV[i]} end
+if ARGV[3] ~= '' and not place_on(path(), ARGV[3]) then return {'unknown_turn'} end
+if #waiting >= tonumber(ARGV[4]) then return {'busy', #waiting} end
+for i = 6, #ARGV do
+  if redis.call('HEXISTS', images, ARGV[i]) == 0 then return {'unknown_image'} end
 end
-redis.call('RPUSH', KEYS[2], #waiting .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
-for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[4]) end
+redis.call('RPUSH', queue, #waiting .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
+for _, key in ipairs({meta, turns, index, images, queue, versions, shown}) do redis.call('EXPIRE', key, ARGV[5]) end
 return {'waiting', #waiting}
 """
+)
 
-# KEYS meta queue lease  ARGV nonce lease_ms  -> {fence, attempt, entry} | nothing (no turn waits, or somebody has it)
-CLAIM = """
-local entry = redis.call('LINDEX', KEYS[2], 0)
-if not entry or redis.call('EXISTS', KEYS[1]) == 0 then return false end
-local holder = redis.call('GET', KEYS[3])
+# ARGV nonce lease_ms watch_ms -> {fence, attempt, entry} | nothing (no turn waits, or somebody has it)
+CLAIM = (
+    KEYS
+    + """
+local entry = redis.call('LINDEX', queue, 0)
+if not entry or redis.call('EXISTS', meta) == 0 then return false end
+local holder = redis.call('GET', lease)
 if holder == ARGV[1] then
-  local held = redis.call('HMGET', KEYS[1], 'fence', 'attempt')
+  local held = redis.call('HMGET', meta, 'fence', 'attempt')
   return {tonumber(held[1]), tonumber(held[2]), entry}
 elseif holder then
   return false
 end
 local _, turn = string.match(entry, '^(%d+) (%S+) ')
 local attempt = 1
-if redis.call('HGET', KEYS[1], 'running') == turn then attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-else redis.call('HSET', KEYS[1], 'running', turn, 'attempt', 1) end
-local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HSET', KEYS[1], 'holder', ARGV[1])
-redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
+if redis.call('HGET', meta, 'running') == turn then attempt = redis.call('HINCRBY', meta, 'attempt', 1)
+else redis.call('HSET', meta, 'running', turn, 'attempt', 1) end
+local fence = redis.call('HINCRBY', meta, 'fence', 1)
+redis.call('HSET', meta, 'holder', ARGV[1])
+redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
+redis.call('SET', watched, 1, 'PX', ARGV[3])
 return {fence, attempt, entry}
 """
+)
 
 # The id of a replay entry is "<fence>-<last seq>": a repeated or an outrun write is refused by the stream itself, and
 # one that repeats a write whose reply was lost, and adds to it, is kept (readers drop the events they know).
 _REPLAY = """
-local function replay(key, fence, seq, turn, events, grace, most)
-  local added = redis.pcall('XADD', key, 'MAXLEN', '~', most, fence .. '-' .. seq, 'turn', turn, 'events', events)
+local function replay(fence, seq, turn, events, grace, most)
+  local added = redis.pcall('XADD', live, 'MAXLEN', '~', most, fence .. '-' .. seq, 'turn', turn, 'events', events)
   if type(added) == 'table' and added.err and not string.find(added.err, 'smaller') then error(added.err) end
-  redis.call('EXPIRE', key, grace)
+  redis.call('EXPIRE', live, grace)
 end
 """
 
-# KEYS meta lease live control  ARGV fence nonce lease_ms turn seq events grace_s most  -> -1 lost | 1 cancel | 0 go on
+# ARGV fence nonce lease_ms turn seq events grace_s most watch_ms -> -1 lost | 1 somebody asked to stop | 2 nobody has
+# watched for a while | 0 go on. `watch_ms` is empty where nobody watches in the process that asks.
 RENEW = (
-    _REPLAY
+    KEYS
+    + _REPLAY
     + """
-if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[2] then return -1 end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-if ARGV[6] ~= '' then replay(KEYS[3], ARGV[1], ARGV[5], ARGV[4], ARGV[6], ARGV[7], ARGV[8]) end
-return redis.call('SISMEMBER', KEYS[4], ARGV[4])
+if redis.call('HGET', meta, 'holder') ~= ARGV[2] then return -1 end
+redis.call('SET', lease, ARGV[2], 'PX', ARGV[3])
+if ARGV[6] ~= '' then replay(ARGV[1], ARGV[5], ARGV[4], ARGV[6], ARGV[7], ARGV[8]) end
+if redis.call('SISMEMBER', control, ARGV[4]) == 1 then return 1 end
+if ARGV[9] ~= '' then redis.call('SET', watched, 1, 'PX', ARGV[9])
+elseif redis.call('EXISTS', watched) == 0 then return 2 end
+return 0
 """
 )
 
-# KEYS meta lease live control queue turns index images
-# ARGV nonce turn user answer seq events newest grace_s most keep ttl_s fence   -> 1 recorded | 0 not ours to end
-# An empty nonce ends a turn that waits: refused when it is running under somebody's lease.
+# ARGV nonce turn entry replaces images title seq events grace_s most keep ttl_s fence -> 1 recorded | 0 not ours to end
+# An empty nonce ends a turn that waits: refused when it is running under somebody's lease. A turn that replaces another
+# begins a branch in its place, unless it never ran.
 FINISH = (
-    _REPLAY
+    KEYS
+    + PATH
+    + _REPLAY
     + """
-local nonce, turn = ARGV[1], ARGV[2]
-if nonce ~= '' and redis.call('HGET', KEYS[1], 'holder') ~= nonce then return 0 end
-if redis.call('HEXISTS', KEYS[7], turn) == 1 then return nonce ~= '' and 1 or 0 end
+local nonce, turn, replaces = ARGV[1], ARGV[2], ARGV[4]
+if nonce ~= '' and redis.call('HGET', meta, 'holder') ~= nonce then return 0 end
+if redis.call('HEXISTS', index, turn) == 1 then return nonce ~= '' and 1 or 0 end
 local found = false
-for place, entry in ipairs(redis.call('LRANGE', KEYS[5], 0, -1)) do
+for order, entry in ipairs(redis.call('LRANGE', queue, 0, -1)) do
   local _, waiting = string.match(entry, '^(%d+) (%S+) ')
   if waiting == turn then
-    if nonce == '' and place == 1 and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-    redis.call('LREM', KEYS[5], 1, entry)
+    if nonce == '' and order == 1 and redis.call('EXISTS', lease) == 1 then return 0 end
+    redis.call('LREM', queue, 1, entry)
     found = true
   end
 end
 if not found then return 0 end
-redis.call('RPUSH', KEYS[6], turn .. ' ' .. ARGV[3], turn .. ' ' .. ARGV[4])
-redis.call('HSET', KEYS[7], turn, redis.call('HINCRBY', KEYS[1], 'count', 2) - 2)
-if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'newest', ARGV[7]) end
-while redis.call('LLEN', KEYS[6]) > tonumber(ARGV[10]) do
-  redis.call('HDEL', KEYS[7], string.match(redis.call('LPOP', KEYS[6]), '^%S+'))
-  redis.call('LPOP', KEYS[6])
+
+local ranges, place = path(), redis.call('HINCRBY', meta, 'count', 1) - 1
+redis.call('RPUSH', turns, turn .. ' - ' .. ARGV[3])
+redis.call('HSET', index, turn, place)
+local function append()
+  local last = ranges[#ranges]
+  if last and last[2] == place - 1 then last[2] = place else table.insert(ranges, {place, place}) end
 end
-redis.call('SREM', KEYS[4], turn)
+if replaces == '' then append()
+elseif nonce ~= '' then
+  local cut, version = place_on(ranges, replaces)
+  if cut then
+    local rest
+    ranges, rest = split(ranges, cut)
+    local others, group = versions_of(version)
+    if not group then others, group = {version}, version end
+    table.insert(others, turn)
+    local members = table.concat(others, ' ')
+    redis.call('HSET', versions, 'v:' .. version, group, 'v:' .. turn, group, 'g:' .. group, members)
+    redis.call('HSET', versions, 't:' .. version, text(rest))
+  end
+  append()
+end
+if ARGV[5] ~= '' then
+  redis.call('ZADD', shown, place, place .. ' ' .. ARGV[5])
+  redis.call('ZREMRANGEBYRANK', shown, 0, -65)
+end
+if ARGV[6] ~= '' then redis.call('HSETNX', meta, 'title', ARGV[6]) end
+
+while redis.call('LLEN', turns) > tonumber(ARGV[11]) do
+  local gone = string.match(redis.call('LPOP', turns), '^%S+')
+  redis.call('HDEL', index, gone)
+  local others, group = versions_of(gone)
+  if group then
+    local left = {}
+    for _, version in ipairs(others) do if version ~= gone then table.insert(left, version) end end
+    redis.call('HDEL', versions, 'v:' .. gone, 't:' .. gone)
+    if #left == 0 then redis.call('HDEL', versions, 'g:' .. group)
+    else redis.call('HSET', versions, 'g:' .. group, table.concat(left, ' ')) end
+  end
+end
+local first = oldest()
+while #ranges > 1 and ranges[2][2] < first do  -- what has left by age is one range, or the path would grow for ever
+  ranges[2][1] = ranges[1][1]
+  table.remove(ranges, 1)
+end
+redis.call('HSET', meta, 'path', text(ranges))
+
+redis.call('SREM', control, turn)
 if nonce ~= '' then
-  replay(KEYS[3], ARGV[12], ARGV[5], turn, ARGV[6], ARGV[8], ARGV[9])
-  redis.call('DEL', KEYS[2])
+  replay(ARGV[13], ARGV[7], turn, ARGV[8], ARGV[9], ARGV[10])
+  redis.call('DEL', lease, watched)
 end
-for _, place in ipairs({1, 5, 6, 7, 8}) do redis.call('EXPIRE', KEYS[place], ARGV[11]) end
+for _, key in ipairs({meta, turns, index, images, queue, versions, shown}) do redis.call('EXPIRE', key, ARGV[12]) end
 return 1
 """
 )
 
-# KEYS meta lease  ARGV nonce  -> the lease is dropped, the turn stays for the next process
-HAND_OVER = """
-if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then return redis.call('DEL', KEYS[2]) end
+# ARGV nonce -> the lease is dropped, the turn stays for the next process
+HAND_OVER = (
+    KEYS
+    + """
+if redis.call('HGET', meta, 'holder') == ARGV[1] then return redis.call('DEL', lease) end
 return 0
 """
+)
 
-# KEYS meta images  ARGV sha256 ref ttl_s  -> 1 | 0 (unknown session). The time to live of a session is never cut.
-ADD_IMAGE = """
-if redis.call('HEXISTS', KEYS[1], 'schema') == 0 then return 0 end
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+# ARGV sha256 ref ttl_s -> 1 | 0 (unknown session). The time to live of a session is never cut.
+ADD_IMAGE = (
+    KEYS
+    + """
+if redis.call('HEXISTS', meta, 'schema') == 0 then return 0 end
+redis.call('HSET', images, ARGV[1], ARGV[2])
+redis.call('EXPIRE', meta, ARGV[3])
+redis.call('EXPIRE', images, ARGV[3])
 return 1
 """
+)
 
 # KEYS image  ARGV session  -> 1 when the picture went with its last session
 RELEASE_IMAGE = """

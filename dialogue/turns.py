@@ -1,5 +1,6 @@
 """Frozen value types: who said what about which picture. No ids of sockets, no store, no wire format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,10 +46,19 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a person thinks of an answer: `score` is -1, 0 or 1; `consent`: it may be used to train a model."""
+
+    score: int
+    consent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One contribution. A person's turn and the answer to it share their id and differ by role.
 
-    `at` is seconds since the epoch; `final` (answers only) is the event that ended the turn.
+    `at` is seconds since the epoch. Questions only: `replaces` is the turn whose place it takes in a new branch, `seed`
+    makes the answer differ from an earlier one. Answers only: `final` is the event that ended the turn, and `feedback`.
     """
 
     id: str
@@ -59,14 +69,17 @@ class Turn:
     region: Region | None = None
     status: Status = Status.COMPLETED
     final: FinalEvent | None = None
+    replaces: str | None = None
+    seed: int | None = None
+    feedback: Feedback | None = None
 
 
-def answer_turn(final: FinalEvent, at: float) -> Turn:
+def answer_turn(final: FinalEvent, at: float, feedback: Feedback | None = None) -> Turn:
     """The assistant's turn that `final` stands for."""
     text = "" if isinstance(final, TurnFailed) else final.text
     image = final.image if isinstance(final, TurnCompleted) else None
     images = () if image is None else (image,)
-    return Turn(final.turn, Role.ASSISTANT, text, images, at, status=_status(final), final=final)
+    return Turn(final.turn, Role.ASSISTANT, text, images, at, status=_status(final), final=final, feedback=feedback)
 
 
 def _status(final: FinalEvent) -> Status:
@@ -76,10 +89,42 @@ def _status(final: FinalEvent) -> Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question and its answer; `alternatives` are those that stand in their place in other branches, oldest first."""
+
+    question: Turn
+    answer: Turn
+    alternatives: Sequence["Exchange"] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
-    """What a turn needs of a conversation: its latest turns and the pictures that were shown last."""
+    """A part of a conversation's current branch, oldest first: the exchanges asked for and the turns that wait.
+
+    `more`: there are older exchanges. `target`: the exchange before which the part ends, when one was named. `shown`:
+    the pictures shown so far, those of one turn together, oldest first. `owner` is a person, or empty.
+    """
 
     id: str
-    turns: tuple[Turn, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
     waiting: tuple[Turn, ...] = ()
-    newest_images: tuple[str, ...] = ()
+    shown: tuple[tuple[str, ...], ...] = ()
+    more: bool = False
+    target: Exchange | None = None
+    owner: str = ""
+    title: str = ""
+
+    @property
+    def newest_images(self) -> tuple[str, ...]:
+        """The pictures that were shown last, together."""
+        return self.shown[-1] if self.shown else ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """A conversation in a list; `at` is the time of its last turn, `turns` how many exchanges are kept."""
+
+    id: str
+    title: str
+    at: float
+    turns: int

@@ -1,55 +1,28 @@
 """The wire, version 1, without I/O: text frame -> command, event -> text frame.
 
-Versions, sizes, types and names of the protocol are checked here and nowhere else. Every refusal is a `DialogueError`
-that says what was expected and what came. Knows no socket, no store and no order of commands.
+Versions, sizes, types and names of the protocol are checked here, by the types of `commands`, and nowhere else. Every
+refusal is a `DialogueError` that says what was expected and what came. Knows no socket, no store and no order of
+commands.
 """
 
 import json
-import math
-import re
-import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from enum import StrEnum
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any
 
-from visavis.dialogue.errors import BadRequest, DialogueError, TooLong, UnknownImage, UnknownSession, UnsupportedVersion
+from pydantic import TypeAdapter, ValidationError
+
+from visavis.dialogue.commands import COMMANDS, Command, CommandName
+from visavis.dialogue.errors import BadRequest, DialogueError, TooLong
 from visavis.dialogue.events import Event, TurnCompleted, TurnFailed, event_from_dict, event_to_dict
 from visavis.dialogue.explaining import Explanation
 from visavis.dialogue.limits import Limits
-from visavis.dialogue.turns import ImageRef, Region, Turn
+from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, SessionSummary, Turn
+from visavis.dialogue.wire_fields import is_uuid
 
-VERSION = 1
-MAX_HISTORY = 200
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_SESSION = re.compile(r"[0-9a-f]{32}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_KEPT_CONTROLS = "\n\t"
-_OVERRIDES = "\u202d\u202e"  # direction overrides make a text read otherwise than it is written
-
-
-class CommandName(StrEnum):
-    """The `type` of a client's frame."""
-
-    HELLO = "hello"
-    IMAGE = "image"
-    TURN = "turn"
-    CANCEL = "cancel"
-    HISTORY = "history"
-    NEW = "new"
-    FORGET = "forget"
-    EXPLAIN = "explain"
-
-
-class LaterCommand(StrEnum):
-    """Commands of version 1 that this server does not carry out yet."""
-
-    REGENERATE = "regenerate"
-    EDIT = "edit"
-    FEEDBACK = "feedback"
-    SESSIONS = "sessions"
-    TITLE = "title"
+Fields = dict[str, Any]
 
 
 class FrameName(StrEnum):
@@ -58,73 +31,12 @@ class FrameName(StrEnum):
     READY = "ready"
     IMAGE_STORED = "image.stored"
     HISTORY = "history"
+    SESSIONS = "sessions"
+    TITLE = "title"
+    FEEDBACK = "feedback"
     FORGOTTEN = "forgotten"
     EXPLANATION = "explanation"
     ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """The last event that a client saw of a turn."""
-
-    turn: str
-    attempt: int
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    session: str | None = None
-    token: str | None = None
-    resume: Resume | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageCommand:
-    """Announces one binary frame of `bytes` bytes."""
-
-    id: str
-    mime: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnCommand:
-    id: str
-    text: str
-    images: tuple[str, ...] = ()
-    region: Region | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    turn: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explain:
-    turn: str
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryCommand:
-    before: str | None = None
-    limit: int = 50
-
-
-@dataclass(frozen=True, slots=True)
-class New:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    pass
-
-
-Command = Hello | ImageCommand | TurnCommand | Cancel | Explain | HistoryCommand | New | Forget
-Fields = dict[str, Any]
-T = TypeVar("T")
 
 
 def parse_command(frame: str, limits: Limits) -> Command:
@@ -134,12 +46,17 @@ def parse_command(frame: str, limits: Limits) -> Command:
         DialogueError: with the frame's `id` (or `turn`) where it could be read.
     """
     fields = _parse_object(frame, limits)
-    name = _field(fields, "type", str)
+    name = fields.get("type")
+    if not isinstance(name, str) or name not in set(CommandName):
+        raise BadRequest(f"Expected one of {', '.join(CommandName)} in 'type', got {ascii(name)[:40]}.")
     try:
-        return _parser(name)(fields, limits)
+        return _adapter(CommandName(name)).validate_python(fields, context=limits)
+    except ValidationError as error:
+        refusal: DialogueError = BadRequest(_sentence(error))
     except DialogueError as error:
-        error.id = error.id or _answered_id(fields)
-        raise
+        refusal = error
+    refusal.id = next((id for id in (fields.get("id"), fields.get("turn")) if is_uuid(id)), None)
+    raise refusal
 
 
 def parse_event(frame: str) -> Event:
@@ -158,7 +75,7 @@ def event_frame(event: Event) -> str:
     return _frame(event_to_dict(event))
 
 
-def ready_frame(session: str, model: str, limits: Limits, turns: Iterable[Turn]) -> str:
+def ready_frame(session: Session, model: str, limits: Limits) -> str:
     told = {
         "image_bytes": limits.image.max_bytes,
         "image_pixels": limits.image.max_pixels,
@@ -167,8 +84,9 @@ def ready_frame(session: str, model: str, limits: Limits, turns: Iterable[Turn])
         "frame_bytes": limits.max_frame_bytes,
         "waiting_turns": limits.max_waiting_turns,
     }
-    turn_list = [turn_to_dict(turn) for turn in turns]
-    return _frame({"type": FrameName.READY, "session": session, "model": model, "limits": told, "turns": turn_list})
+    turns = [*turns_to_list(session.exchanges), *map(turn_to_dict, session.waiting)]
+    about = {"session": session.id, "title": session.title, "model": model, "limits": told}
+    return _frame({"type": FrameName.READY, **about, "turns": turns, "more": session.more})
 
 
 def image_stored_frame(id: str, ref: ImageRef) -> str:
@@ -176,8 +94,20 @@ def image_stored_frame(id: str, ref: ImageRef) -> str:
     return _frame({"type": FrameName.IMAGE_STORED, "id": id, "image": ref.sha256, **size})
 
 
-def history_frame(turns: Iterable[Turn], more: bool) -> str:
-    return _frame({"type": FrameName.HISTORY, "turns": [turn_to_dict(turn) for turn in turns], "more": more})
+def history_frame(session: Session) -> str:
+    return _frame({"type": FrameName.HISTORY, "turns": turns_to_list(session.exchanges), "more": session.more})
+
+
+def sessions_frame(summaries: Iterable[SessionSummary]) -> str:
+    return _frame({"type": FrameName.SESSIONS, "sessions": [asdict(summary) for summary in summaries]})
+
+
+def title_frame(session: str, text: str) -> str:
+    return _frame({"type": FrameName.TITLE, "session": session, "text": text})
+
+
+def feedback_frame(turn: str, feedback: Feedback) -> str:
+    return _frame({"type": FrameName.FEEDBACK, "turn": turn, **asdict(feedback)})
 
 
 def explanation_frame(explanation: Explanation) -> str:
@@ -193,7 +123,16 @@ def error_frame(error: DialogueError) -> str:
     return _frame({"type": FrameName.ERROR, "code": str(error.code), "message": str(error), **answered})
 
 
-def turn_to_dict(turn: Turn) -> Fields:
+def turns_to_list(exchanges: Iterable[Exchange]) -> list[Fields]:
+    """Questions and answers as they stand in lists, each with those that stand in its place in other branches."""
+    turns: list[Fields] = []
+    for one in exchanges:
+        turns.append(turn_to_dict(one.question, [other.question for other in one.alternatives]))
+        turns.append(turn_to_dict(one.answer, [other.answer for other in one.alternatives]))
+    return turns
+
+
+def turn_to_dict(turn: Turn, alternatives: Iterable[Turn] = ()) -> Fields:
     """A turn as it stands in lists."""
     error = {"code": turn.final.code, "message": turn.final.message} if isinstance(turn.final, TurnFailed) else None
     return {
@@ -206,38 +145,19 @@ def turn_to_dict(turn: Turn) -> Fields:
         "status": str(turn.status),
         "error": error,
         "region": None if turn.region is None else asdict(turn.region),
-        "alternatives": [],
-        "feedback": None,
+        "replaces": turn.replaces,
+        "alternatives": [turn_to_dict(other) for other in alternatives],
+        "feedback": None if turn.feedback is None else asdict(turn.feedback),
     }
-
-
-def clean_text(text: str, limits: Limits) -> str:
-    """What a person typed, without control characters and outer white space.
-
-    Raises:
-        BadRequest: NUL or half a surrogate pair in it. TooLong: more characters than allowed.
-    """
-    if "\0" in text:
-        raise BadRequest("The text contains a NUL character; please send plain text.")
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise BadRequest("The text contains half of a surrogate pair; please send valid Unicode.")
-    text = text.replace("\r\n", "\n")
-    kept = (char for char in text if char in _KEPT_CONTROLS or unicodedata.category(char) != "Cc")
-    text = "".join(char for char in kept if char not in _OVERRIDES).strip()
-    if len(text) > limits.max_characters:
-        raise TooLong(f"A message may have at most {limits.max_characters:,} characters; this one has {len(text):,}.")
-    return text
-
-
-def check_session_id(session: str) -> str:
-    """`session` itself; raises `UnknownSession` when no server can have made it."""
-    if not _SESSION.fullmatch(session):
-        raise UnknownSession("This conversation is not known here.")
-    return session
 
 
 def _frame(fields: Fields) -> str:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+@cache
+def _adapter(name: CommandName) -> TypeAdapter[Command]:
+    return TypeAdapter(COMMANDS[name])
 
 
 def _parse_object(frame: str, limits: Limits) -> Fields:
@@ -245,160 +165,31 @@ def _parse_object(frame: str, limits: Limits) -> Fields:
     if size > limits.max_frame_bytes:
         raise TooLong(f"A text frame may have at most {limits.max_frame_bytes:,} bytes; this one has {size:,}.")
     try:
-        value = json.loads(frame, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
+        value = json.loads(frame, object_pairs_hook=_given_fields, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"Expected one JSON object in a text frame: {reason[:200]}.") from None
     if not isinstance(value, dict):
-        raise BadRequest(f"Expected one JSON object in a text frame, got {_kind(value)}.")
+        raise BadRequest(f"Expected one JSON object in a text frame, got {type(value).__name__}.")
     return value
 
 
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> Fields:
+def _given_fields(pairs: list[tuple[str, Any]]) -> Fields:
+    """A field that is null counts as absent."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise ValueError("a key stands twice in one object")
-    return fields
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"} | {
-        int: "a whole number",
-        float: "a number with a fraction",
-    }
-    return names.get(type(value), "null")
-
-
-def _field(fields: Fields, name: str, kind: type[T], default: T | None = None) -> T:
-    """A field of exactly that type (a boolean is not a number); null counts as absent."""
-    value = fields.get(name)
-    if value is None and default is not None:
-        return default
-    if type(value) is not kind:
-        wanted = _kind(kind())
-        came = "nothing" if name not in fields else _kind(value)
-        raise BadRequest(f"Expected {wanted} in '{name}', got {came}.")
-    return value
-
-
-def _optional(fields: Fields, name: str, kind: type[T]) -> T | None:
-    return None if fields.get(name) is None else _field(fields, name, kind)
-
-
-def _integer(fields: Fields, name: str, low: int, high: int, default: int | None = None) -> int:
-    value = _field(fields, name, int, default)
-    if not low <= value <= high:
-        raise BadRequest(f"Expected a number from {low} to {high} in '{name}', got {str(value)[:20]}.")
-    return value
-
-
-def _uuid(fields: Fields, name: str) -> str:
-    value = _field(fields, name, str)
-    if not _UUID.fullmatch(value):
-        raise BadRequest(f"Expected a UUID in '{name}', such as 7f9c24e5-7a0c-4b55-9d2e-0d6b6f1c2a33.")
-    return value
-
-
-def _sha256(value: Any) -> str:
-    if not isinstance(value, str):
-        raise BadRequest(f"Expected the ids of stored pictures, got {_kind(value)}.")
-    if not _SHA256.fullmatch(value):
-        raise UnknownImage("One of the pictures is not known in this conversation; please send it again.")
-    return value
-
-
-def _answered_id(fields: Fields) -> str | None:
-    for name in ("id", "turn"):
-        value = fields.get(name)
-        if isinstance(value, str) and _UUID.fullmatch(value):
-            return value
-    return None
-
-
-def _parse_hello(fields: Fields, limits: Limits) -> Hello:
-    version = _field(fields, "version", int)
-    if version != VERSION:
-        raise UnsupportedVersion(f"This server speaks version {VERSION} of the protocol, not {str(version)[:20]}.")
-    session = _optional(fields, "session", str)
-    resume = _optional(fields, "resume", dict)
-    if resume is not None and session is None:
-        raise BadRequest("Expected 'session' beside 'resume'.")
-    return Hello(
-        session=None if session is None else check_session_id(session),
-        token=_optional(fields, "token", str),
-        resume=None if resume is None else _parse_resume(resume),
-    )
-
-
-def _parse_resume(fields: Fields) -> Resume:
-    most = 2**31
-    return Resume(_uuid(fields, "turn"), _integer(fields, "attempt", 1, most), _integer(fields, "seq", 0, most))
-
-
-def _parse_image(fields: Fields, limits: Limits) -> ImageCommand:
-    return ImageCommand(_uuid(fields, "id"), _field(fields, "mime", str, ""), _integer(fields, "bytes", 1, 2**31))
-
-
-def _parse_turn(fields: Fields, limits: Limits) -> TurnCommand:
-    id = _uuid(fields, "id")
-    named = _field(fields, "images", list, [])
-    if len(named) > limits.max_images:
-        raise BadRequest(f"A turn may show at most {limits.max_images} pictures; this one has {len(named)}.")
-    images = tuple(dict.fromkeys(_sha256(value) for value in named))
-    text = clean_text(_field(fields, "text", str, ""), limits)
-    if not text and not images:
-        raise BadRequest("The message is empty; please type a question or add a picture.")
-    region = _optional(fields, "region", dict)
-    return TurnCommand(id, text, images, None if region is None else _parse_region(region))
-
-
-def _parse_region(fields: Fields) -> Region:
-    x, y, w, h = (_fraction(fields, name) for name in ("x", "y", "w", "h"))
-    if not (w > 0 and h > 0 and x + w <= 1.0001 and y + h <= 1.0001):
-        raise BadRequest("Expected a region inside of the picture: w and h above 0, x + w and y + h at most 1.")
-    return Region(_sha256(fields.get("image")), x, y, w, h)
-
-
-def _fraction(fields: Fields, name: str) -> float:
-    value: Any = fields.get(name)
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= 1:
-        raise BadRequest(f"Expected a number from 0 to 1 in 'region.{name}'.")
-    return float(value)
-
-
-def _parse_cancel(fields: Fields, limits: Limits) -> Cancel:
-    return Cancel(_uuid(fields, "turn"))
-
-
-def _parse_history(fields: Fields, limits: Limits) -> HistoryCommand:
-    before = None if fields.get("before") is None else _uuid(fields, "before")
-    return HistoryCommand(before, _integer(fields, "limit", 1, MAX_HISTORY, 50))
-
-
-def _parser(name: str) -> Callable[[Fields, Limits], Command]:
-    parsers: dict[str, Callable[[Fields, Limits], Command]] = {
-        CommandName.HELLO: _parse_hello,
-        CommandName.IMAGE: _parse_image,
-        CommandName.TURN: _parse_turn,
-        CommandName.CANCEL: _parse_cancel,
-        CommandName.EXPLAIN: lambda fields, limits: Explain(_uuid(fields, "turn")),
-        CommandName.HISTORY: _parse_history,
-        CommandName.NEW: lambda fields, limits: New(),
-        CommandName.FORGET: lambda fields, limits: Forget(),
-    }
-    if name in parsers:
-        return parsers[name]
-    if name in set(LaterCommand):
-        return _refuse(f"'{name}' is not supported yet by this server.")
-    return _refuse(f"Expected one of {', '.join(parsers)} in 'type', got {ascii(name)[:40]}.")
-
-
-def _refuse(message: str) -> Callable[[Fields, Limits], Command]:
-    def parse(fields: Fields, limits: Limits) -> Command:
-        raise BadRequest(message)
-
-    return parse
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"Expected '{where}', got nothing."
+    message = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
+    return f"'{where}': {message[:1].lower()}{message[1:]}, got {type(first['input']).__name__}."

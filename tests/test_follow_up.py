@@ -2,19 +2,18 @@
 
 from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.events import TurnCompleted
-from visavis.dialogue.turns import Region, Role, Session, Turn, answer_turn
+from visavis.dialogue.turns import Exchange, Region, Role, Session, Turn, answer_turn
 from visavis.models.chat_messages import read_conversation
 
 PICTURE, OTHER = "a" * 64, "b" * 64
 
 
 def talk(*exchanges: tuple[str, str, tuple[str, ...]]) -> Session:
-    turns: list[Turn] = []
+    said = []
     for number, (question, answer, images) in enumerate(exchanges):
         final = TurnCompleted(session="s", turn=str(number), attempt=1, seq=3, text=answer, html="")
-        turns += [Turn(str(number), Role.USER, question, images), answer_turn(final, 0)]
-    newest = next(images for _, _, images in reversed(exchanges) if images)
-    return Session("s", tuple(turns), (), newest)
+        said.append(Exchange(Turn(str(number), Role.USER, question, images), answer_turn(final, 0)))
+    return Session("s", tuple(said), shown=tuple(images for _, _, images in exchanges if images))
 
 
 def test_a_follow_up_knows_picture_and_history() -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
-from visavis.dialogue.store import ImageStore, SessionStore, connect
+from visavis.dialogue.store import Store
+from visavis.dialogue.store_client import connect
 
 # Nothing here is timed: a busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -70,10 +71,5 @@ async def redis(store_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def sessions(redis: Redis) -> SessionStore:
-    return SessionStore(redis)
-
-
-@pytest.fixture
-def images(redis: Redis) -> ImageStore:
-    return ImageStore(redis)
+def store(redis: Redis) -> Store:
+    return Store(redis)

@@ -27,6 +27,7 @@ class FakeChatModel(BaseChatModel):
     gate: asyncio.Semaphore | None = None
     image: str | None = None
     asked: list[list[BaseMessage]] = Field(default_factory=list)
+    options: list[dict[str, Any]] = Field(default_factory=list)
     closed: int = 0
     running: int = 0
     most_running: int = 0
@@ -40,6 +41,7 @@ class FakeChatModel(BaseChatModel):
 
     async def _astream(self, messages: list[BaseMessage], *args: Any, **kw: Any) -> AsyncIterator[ChatGenerationChunk]:
         self.asked.append(messages)
+        self.options.append({name: value for name, value in kw.items() if name in ("seed", "temperature")})
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:

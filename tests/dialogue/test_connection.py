@@ -15,7 +15,9 @@ from visavis.dialogue.connection import SocketClosed, serve_connection
 from visavis.dialogue.errors import StoreUnavailable
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.manager import DialogueManager
-from visavis.dialogue.store import ImageStore, SessionStore, connect
+from visavis.dialogue.store import Store
+from visavis.dialogue.store_client import connect
+from visavis.dialogue.store_turns import TurnStore
 
 FAST = TurnPolicy(lease_s=0.5, renew_s=0.1, flush_s=0.02, poll_s=0.02, sweep_s=0.05)
 HELLO = {"type": "hello", "version": 1}
@@ -89,7 +91,7 @@ class Room:
 
 def make_room(redis: Redis, limits: Limits | None = None) -> Room:
     model = FakeChatModel()
-    return Room(DialogueManager(SessionStore(redis), ImageStore(redis), model, limits, policy=FAST), model)
+    return Room(DialogueManager(Store(redis), model, limits, policy=FAST), model)
 
 
 @pytest.fixture
@@ -338,24 +340,78 @@ async def test_a_store_that_is_away_for_a_moment_is_told_once_and_the_turn_goes_
 ) -> None:
     client, ready = await room.client()
     room.model.gate = asyncio.Semaphore(0)
-    asked, glance = turn(), SessionStore.glance
+    asked, glance = turn(), TurnStore.glance
     client.say(asked)
     await client.hear()
-    elsewhere = make_room(room.manager._sessions._redis)
+    elsewhere = make_room(room.manager._store._redis)
     other, _ = await elsewhere.client({**HELLO, "session": ready["session"]})
     assert (await other.hear())["type"] == "turn.accepted"
 
     async def away(*args: Any) -> None:
         raise StoreUnavailable("The store does not answer.")
 
-    monkeypatch.setattr("visavis.dialogue.connection._STORE_PAUSE_S", 0.05)
-    monkeypatch.setattr(SessionStore, "glance", away)
+    monkeypatch.setattr("visavis.dialogue.watching._STORE_PAUSE_S", 0.05)
+    monkeypatch.setattr(TurnStore, "glance", away)
     assert (await other.hear()).items() >= {"code": "store_unavailable", "id": asked["id"]}.items()
     await asyncio.sleep(0.2)
     assert other.hears_nothing()
-    monkeypatch.setattr(SessionStore, "glance", glance)
+    monkeypatch.setattr(TurnStore, "glance", glance)
     for _ in range(3):
         room.model.gate.release()
     frames = await other.hear_turn()
     assert [frame["seq"] for frame in frames] == [2, 3, 4, 5]
     await other.leave()
+
+
+TOKEN = "0d0d4f0e-6bd9-4d8c-9f55-3b0f2f3c1a77"
+
+
+async def test_regenerate_edit_and_select(room: Room) -> None:
+    client, ready = await room.client()
+    asked, again = turn("What?"), str(uuid.uuid4())
+    client.say(asked)
+    await client.hear_turn()
+    client.say({"type": "regenerate", "turn": asked["id"], "id": again})
+    frames = await client.hear_turn()
+    assert [frame["seq"] for frame in frames] == [1, 2, 3, 4, 5] and frames[0]["turn"] == again
+    client.say({"type": "edit", "turn": again, "id": str(uuid.uuid4()), "text": "Why?"})
+    await client.hear_turn()
+    _, ready = await room.client({**HELLO, "session": ready["session"]})
+    question, answer = ready["turns"]
+    assert question["text"] == "Why?" and [one["text"] for one in question["alternatives"]] == ["What?", "What?"]
+    assert [one["id"] for one in answer["alternatives"]] == [asked["id"], again]
+    selected = await client.ask({"type": "select", "turn": asked["id"]})
+    assert selected["type"] == "history" and selected["turns"][0]["id"] == asked["id"]
+    for name in ("regenerate", "edit", "select"):
+        frame = {"type": name, "turn": str(uuid.uuid4()), "id": str(uuid.uuid4()), "text": "x"}
+        refused = await client.ask(frame)
+        assert refused["code"] == "unknown_turn" and refused["id"] == frame["turn" if name == "select" else "id"]
+
+
+async def test_feedback_title_and_the_list_of_ones_own(room: Room) -> None:
+    client, ready = await room.client({**HELLO, "token": TOKEN})
+    asked = turn("Two cats?")
+    client.say(asked)
+    await client.hear_turn()
+    thought = {"type": "feedback", "turn": asked["id"], "score": 1, "consent": True}
+    assert await client.ask(thought) == thought
+    named = await client.ask({"type": "title", "text": " My  pets "})
+    assert named == {"type": "title", "session": ready["session"], "text": "My pets"}
+    first = ready["session"]
+    await client.ask({"type": "new"})
+    client.say(turn("A dog?"))
+    await client.hear_turn()
+    listed = await client.ask({"type": "sessions"})
+    assert [one["title"] for one in listed["sessions"]] == ["A dog?", "My pets"]
+    found = await client.ask({"type": "sessions", "query": "cats"})
+    assert [one["id"] for one in found["sessions"]] == [first]
+    _, ready = await room.client({**HELLO, "session": first, "token": TOKEN})
+    assert ready["title"] == "My pets" and ready["turns"][1]["feedback"] == {"score": 1, "consent": True}
+
+
+async def test_foreign_conversations_are_unknown_and_nobody_has_a_list(room: Room) -> None:
+    _, ready = await room.client({**HELLO, "token": TOKEN})
+    other, refused = await room.client({**HELLO, "session": ready["session"], "token": TOKEN[::-1]})
+    assert refused["code"] == "unknown_session"
+    assert (await other.ask({**HELLO, "session": ready["session"]}))["type"] == "ready"  # who has the id may read it
+    assert (await other.ask({"type": "sessions"}))["code"] == "unauthorized"

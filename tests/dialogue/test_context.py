@@ -4,17 +4,17 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from visavis.dialogue.context import DESCRIBE, Budget, build_messages
 from visavis.dialogue.events import TurnCancelled, TurnCompleted, TurnFailed
-from visavis.dialogue.turns import Region, Role, Session, Turn, answer_turn
+from visavis.dialogue.turns import Exchange, Region, Role, Session, Turn, answer_turn
 
 
-def exchange(number: int, answer: str = "yes", images: tuple[str, ...] = ()) -> tuple[Turn, Turn]:
+def exchange(number: int, answer: str = "yes", images: tuple[str, ...] = ()) -> Exchange:
     place = {"session": "s", "turn": str(number), "attempt": 1, "seq": 3}
     final = TurnCompleted(**place, text=answer, html="")
-    return Turn(str(number), Role.USER, f"question {number}", images), answer_turn(final, 0)
+    return Exchange(Turn(str(number), Role.USER, f"question {number}", images), answer_turn(final, 0))
 
 
-def session(*exchanges: tuple[Turn, Turn], newest: tuple[str, ...] = ()) -> Session:
-    return Session("s", tuple(turn for pair in exchanges for turn in pair), (), newest)
+def session(*exchanges: Exchange, newest: tuple[str, ...] = ()) -> Session:
+    return Session("s", exchanges, shown=(newest,) if newest else ())
 
 
 ASK = Turn("now", Role.USER, "What now?")
@@ -79,7 +79,7 @@ def test_pointing_at_an_earlier_picture_shows_it_again() -> None:
 
 def test_a_follow_up_is_about_the_newest_picture_even_when_the_turn_that_showed_it_failed() -> None:
     failed = TurnFailed(session="s", turn="2", attempt=1, seq=3, code="busy", message="x")
-    lost = (Turn("2", Role.USER, "Look.", ("b",)), answer_turn(failed, 0))
+    lost = Exchange(Turn("2", Role.USER, "Look.", ("b",)), answer_turn(failed, 0))
     messages = build_messages(session(exchange(1, images=("a",)), lost, newest=("b",)), ASK, Budget()).messages
     assert messages[0].content[0] == image("a") and messages[-1].content[0] == image("b")
     later = session(exchange(1, images=("a",)), lost, exchange(3), newest=("b",))
@@ -89,9 +89,9 @@ def test_a_follow_up_is_about_the_newest_picture_even_when_the_turn_that_showed_
 
 def test_failed_and_empty_answers_are_left_away_and_stopped_ones_kept() -> None:
     place = {"turn": "2", "session": "s", "attempt": 1, "seq": 3}
-    failed = (Turn("2", Role.USER, "q"), answer_turn(TurnFailed(**place, code="busy", message="x"), 0))
-    silent = (Turn("2", Role.USER, "q"), answer_turn(TurnCancelled(**place, text=""), 0))
-    stopped = (Turn("2", Role.USER, "q"), answer_turn(TurnCancelled(**place, text="A re"), 0))
+    failed = Exchange(Turn("2", Role.USER, "q"), answer_turn(TurnFailed(**place, code="busy", message="x"), 0))
+    silent = Exchange(Turn("2", Role.USER, "q"), answer_turn(TurnCancelled(**place, text=""), 0))
+    stopped = Exchange(Turn("2", Role.USER, "q"), answer_turn(TurnCancelled(**place, text="A re"), 0))
     for pair, count in ((failed, 1), (silent, 1), (stopped, 3)):
         assert len(build_messages(session(pair), ASK, Budget()).messages) == count
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from visavis.dialogue.context import Budget
 from visavis.dialogue.errors import BadRequest, DialogueError, ModelFailed, UnknownTurn
 from visavis.dialogue.explaining import explain_turn
-from visavis.dialogue.turns import Role, Session, Turn
+from visavis.dialogue.turns import Exchange, Role, Session, Turn
 
 CAT, DOG = "c" * 64, "d" * 64
 
@@ -33,17 +33,16 @@ class ExplainingModel(FakeChatModel):
         ]
 
 
-def session() -> Session:
-    turns = (
-        Turn("1", Role.USER, "What is it?", (CAT,)),
-        Turn("1", Role.ASSISTANT, "A cat.", (CAT,)),
-        Turn("2", Role.USER, "What color?"),
-        Turn("2", Role.ASSISTANT, "Red.", (CAT,)),
-        Turn("3", Role.USER, "And this?", (DOG,)),
-        Turn("3", Role.ASSISTANT, "A dog.", (DOG,)),
-        Turn("4", Role.USER, "Hello", status="waiting"),
-    )
-    return Session("s", turns, (), (DOG,))
+def exchange(id: str, question: str, answer: str, image: str = "", shown: str = "") -> Exchange:
+    asked = Turn(id, Role.USER, question, (shown,) if shown else ())
+    return Exchange(asked, Turn(id, Role.ASSISTANT, answer, (image,) if image else ()))
+
+
+FIRST = exchange("1", "What is it?", "A cat.", CAT, shown=CAT)
+SECOND = exchange("2", "What color?", "Red.", CAT)
+THIRD = exchange("3", "And this?", "A dog.", DOG, shown=DOG)
+BEFORE_2 = Session("s", (FIRST,), shown=((CAT,),), target=SECOND)
+BEFORE_3 = Session("s", (FIRST, SECOND), shown=((CAT,),), target=THIRD)
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def model() -> ExplainingModel:
 
 
 async def test_the_model_sees_what_it_saw_then(model: ExplainingModel) -> None:
-    explanation = await explain_turn(session(), "2", model, Budget())
+    explanation = await explain_turn(BEFORE_2, "2", model, Budget())
     [(messages, answer)] = model.explained
     assert answer == "Red." and explanation.image == CAT and explanation.turn == "2"
     assert [type(message) for message in messages] == [HumanMessage, AIMessage, HumanMessage]
@@ -60,30 +59,29 @@ async def test_the_model_sees_what_it_saw_then(model: ExplainingModel) -> None:
 
 
 async def test_maps_are_scaled_to_their_own_maximum(model: ExplainingModel) -> None:
-    explanation = await explain_turn(session(), "3", model, Budget())
+    explanation = await explain_turn(BEFORE_3, "3", model, Budget())
     assert explanation.grid == (2, 2)
     assert [(word.start, word.end) for word in explanation.words] == [(0, 1), (2, 5)]
     maps = [list(base64.b64decode(encoded)) for encoded in (explanation.answer, *(w.map for w in explanation.words))]
     assert maps == [[255, 85, 85, 85], [255, 0, 0, 0], [255, 255, 255, 255]]
 
 
-@pytest.mark.parametrize(("turn", "error"), [("4", UnknownTurn), ("9", UnknownTurn)])
-async def test_only_finished_answers_are_explained(model: ExplainingModel, turn: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        await explain_turn(session(), turn, model, Budget())
+async def test_only_finished_answers_are_explained(model: ExplainingModel) -> None:
+    with pytest.raises(UnknownTurn):
+        await explain_turn(Session("s"), "9", model, Budget())
 
 
 async def test_an_answer_without_a_picture_or_a_model_that_cannot_tell(model: ExplainingModel) -> None:
-    words = Session("s", (Turn("1", Role.USER, "Hello"), Turn("1", Role.ASSISTANT, "Hi!")))
+    words = Session("s", target=exchange("1", "Hello", "Hi!"))
     with pytest.raises(BadRequest, match="about a picture"):
         await explain_turn(words, "1", model, Budget())
     with pytest.raises(BadRequest, match="cannot show where it looked") as refused:
-        await explain_turn(session(), "1", FakeChatModel(), Budget())
+        await explain_turn(BEFORE_2, "1", FakeChatModel(), Budget())
     assert isinstance(refused.value, DialogueError) and refused.value.id == "1"
 
 
 async def test_a_model_that_fails_is_one_sentence(model: ExplainingModel) -> None:
     model.error = RuntimeError("secret path /x")
     with pytest.raises(ModelFailed, match="could not show where it looked") as failed:
-        await explain_turn(session(), "1", model, Budget())
+        await explain_turn(BEFORE_2, "1", model, Budget())
     assert "secret" not in str(failed.value)

@@ -10,6 +10,8 @@ from PIL import Image
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
+from visavis.dialogue import store_scripts as scripts
+from visavis.dialogue.commands import Edit, Regenerate, TurnCommand
 from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
 from visavis.dialogue.events import (
     Event,
@@ -23,10 +25,10 @@ from visavis.dialogue.events import (
 )
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.manager import DialogueManager
-from visavis.dialogue.store import ImageStore, SessionStore, connect
-from visavis.dialogue.turns import Role, Status
-from visavis.dialogue.wire import TurnCommand
+from visavis.dialogue.store import Store, open_store
+from visavis.dialogue.turns import Feedback, Role, Session, Status, Turn
 
+VARIATION = {"temperature": 0.5}
 FAST = TurnPolicy(lease_s=0.5, renew_s=0.1, flush_s=0.02, poll_s=0.02, sweep_s=0.05, finish_patience_s=2)
 
 
@@ -42,6 +44,10 @@ def png(colour: str = "red") -> bytes:
 
 async def collect(events: AsyncIterator[Event]) -> list[Event]:
     return [event async for event in events]
+
+
+def said(page: Session) -> list[Turn]:
+    return [turn for one in page.exchanges for turn in (one.question, one.answer)]
 
 
 async def eventually(is_so: Callable[[], bool]) -> None:
@@ -64,35 +70,39 @@ def check_order(events: list[Event]) -> None:
 class World:
     """Any number of managers ("processes") on one store."""
 
-    def __init__(self, sessions: SessionStore, images: ImageStore) -> None:
-        self.sessions, self.images = sessions, images
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.managers: list[DialogueManager] = []
 
     def manager(self, model: FakeChatModel, limits: Limits | None = None, policy: TurnPolicy = FAST) -> DialogueManager:
-        manager = DialogueManager(self.sessions, self.images, model, limits, policy=policy)
+        manager = DialogueManager(self.store, model, limits, policy=policy, variation=VARIATION)
         self.managers.append(manager)
         return manager
 
     async def kill(self, manager: DialogueManager) -> None:
         """As kill -9 would: its tasks are gone, its lease and queue stay."""
-        for run in manager._runs.values():
-            run._sessions = DeadStore()
-        for task in list(manager._runners.values()):
+        runner = manager._runner
+        for run in runner._runs.values():
+            run._store = DeadStore()
+        workers = list(runner._workers.values())
+        for task in workers:
             task.cancel()
-        await asyncio.gather(*manager._runners.values(), return_exceptions=True)
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 class DeadStore:
-    def __getattr__(self, name: str) -> Any:
-        async def fail(*args: Any) -> None:
-            raise StoreUnavailable("dead")
+    """Whatever part is asked for whatever does not answer."""
 
-        return fail
+    def __getattr__(self, name: str) -> Any:
+        return DeadStore()
+
+    async def __call__(self, *args: Any) -> None:
+        raise StoreUnavailable("dead")
 
 
 @pytest.fixture
-async def world(sessions: SessionStore, images: ImageStore) -> AsyncIterator[World]:
-    world = World(sessions, images)
+async def world(store: Store) -> AsyncIterator[World]:
+    world = World(store)
     yield world
     for manager in world.managers:
         await manager.drain(0)
@@ -113,12 +123,13 @@ async def test_a_turn_is_answered_and_in_the_history(world: World) -> None:
     assert (final.usage.input_tokens, final.usage.output_tokens, final.usage.image_tokens) == (7, 3, 4)
     assert final.confidence == 0.5 and final.suggestions == () and final.left_out == ()
     assert final.timings.total_ms >= final.timings.first_ms >= 0
-    turns, more = await manager.history(session, None, 10)
+    page = await manager.history(session)
+    turns = said(page)
     assert [(turn.id, turn.role, turn.text) for turn in turns] == [
         (asked.id, Role.USER, "What is it?"),
         (asked.id, Role.ASSISTANT, "A red ball."),
     ]
-    assert not more and turns[1].final == final
+    assert not page.more and turns[1].final == final and page.title == "What is it?"
 
 
 async def test_the_next_question_sees_the_talk_and_the_newest_picture(world: World) -> None:
@@ -144,17 +155,17 @@ async def test_turns_of_a_session_run_one_at_a_time_in_order(world: World) -> No
     session = await managers[0].new_session()
     commands = [command(str(i)) for i in range(4)]
     logs = [await managers[i % 2].submit(session, asked) for i, asked in enumerate(commands)]
-    followers = [asyncio.create_task(collect(managers[i % 2].follow(log))) for i, log in enumerate(logs)]
+    followers = [asyncio.create_task(collect(managers[i % 2].turns.follow(log))) for i, log in enumerate(logs)]
     await asyncio.sleep(0.05)
     for _ in range(12):
         model.gate.release()
     answers = await asyncio.gather(*followers)
     for place, events in enumerate(answers):
         check_order(events)
-        assert [e.position for e in events if isinstance(e, TurnQueued)] == ([place] if place else [])
+        assert [e.position for e in events if isinstance(e, TurnQueued)] == list(range(place, 0, -1))
     assert model.most_running == 1
     assert [messages[-1].content for messages in model.asked] == ["0", "1", "2", "3"]
-    turns, _ = await managers[0].history(session, None, 10)
+    turns = said(await managers[0].history(session))
     assert [turn.text for turn in turns if turn.role is Role.USER] == ["0", "1", "2", "3"]
 
 
@@ -179,7 +190,7 @@ async def test_a_repeated_id_is_answered_and_not_run_again(world: World) -> None
         check_order(events)
         assert events == answers[0]
     assert len(model.asked) == 1
-    assert len((await managers[0].history(session, None, 10))[0]) == 2
+    assert len(said(await managers[0].history(session))) == 2
 
 
 async def test_a_repeated_id_gets_the_stored_answer_when_the_replay_is_gone(world: World, redis: Redis) -> None:
@@ -201,13 +212,13 @@ async def test_cancel_frees_the_model_and_keeps_what_was_said(world: World, canc
     async for event in managers[0].run_turn(session, asked):
         events.append(event)
         if isinstance(event, TextDelta):
-            await managers[canceller].cancel(session, asked.id)
+            await managers[canceller].turns.cancel(session, asked.id)
     check_order(events)
     assert isinstance(events[-1], TurnCancelled) and events[-1].text == "A "
     assert model.closed == 1 and model.running == 0
-    turns, _ = await managers[1].history(session, None, 10)
+    turns = said(await managers[1].history(session))
     assert [turn.status for turn in turns] == [Status.CANCELLED] * 2 and turns[1].text == "A "
-    await managers[canceller].cancel(session, asked.id)  # a second Stop changes nothing
+    await managers[canceller].turns.cancel(session, asked.id)  # a second Stop changes nothing
 
 
 async def test_cancel_before_the_first_token(world: World) -> None:
@@ -216,7 +227,7 @@ async def test_cancel_before_the_first_token(world: World) -> None:
     session, asked = await managers[0].new_session(), command()
     following = asyncio.create_task(collect(managers[0].run_turn(session, asked)))
     await eventually(lambda: model.running > 0)
-    await managers[1].cancel(session, asked.id)
+    await managers[1].turns.cancel(session, asked.id)
     events = await following
     check_order(events)
     assert isinstance(events[-1], TurnCancelled) and events[-1].text == ""
@@ -228,8 +239,8 @@ async def test_cancel_before_the_answer_has_taken_its_first_step(world: World) -
     log = await manager.submit(session, asked)
     while not manager.running_turns:  # noqa: ASYNC110 - the very next step of the loop is the one
         await asyncio.sleep(0)
-    await manager.cancel(session, asked.id)
-    events = await collect(manager.follow(log))
+    await manager.turns.cancel(session, asked.id)
+    events = await collect(manager.turns.follow(log))
     check_order(events)
     assert isinstance(events[-1], TurnCancelled) and events[-1].attempt == 1
 
@@ -242,8 +253,8 @@ async def test_cancel_of_a_waiting_turn_lets_the_running_one_be(world: World) ->
     running = asyncio.create_task(collect(manager.run_turn(session, first)))
     await eventually(lambda: model.running > 0)
     waiting = await manager.submit(session, second)
-    await manager.cancel(session, second.id)
-    events = await collect(manager.follow(waiting))
+    await manager.turns.cancel(session, second.id)
+    events = await collect(manager.turns.follow(waiting))
     check_order(events)
     assert isinstance(events[-1], TurnCancelled)
     for _ in range(3):
@@ -255,7 +266,7 @@ async def test_cancel_of_a_waiting_turn_lets_the_running_one_be(world: World) ->
 async def test_cancel_of_an_unknown_turn(world: World) -> None:
     manager = world.manager(FakeChatModel())
     with pytest.raises(UnknownTurn):
-        await manager.cancel(await manager.new_session(), command().id)
+        await manager.turns.cancel(await manager.new_session(), command().id)
 
 
 async def test_leaving_does_not_abort_and_another_process_resumes_at_every_place(world: World) -> None:
@@ -264,10 +275,10 @@ async def test_leaving_does_not_abort_and_another_process_resumes_at_every_place
     session, asked = await home.new_session(), command()
     whole = asyncio.create_task(collect(home.run_turn(session, asked)))
     left = await home.submit(session, asked)
-    async for _ in home.follow(left):
+    async for _ in home.turns.follow(left):
         break
     resumed = [
-        asyncio.create_task(collect(manager.follow(await manager.attach(session, asked.id), 1, seq)))
+        asyncio.create_task(collect(manager.turns.follow(await manager.turns.attach(session, asked.id), 1, seq)))
         for seq in range(6)
         for manager in (home, elsewhere)
     ]
@@ -278,7 +289,7 @@ async def test_leaving_does_not_abort_and_another_process_resumes_at_every_place
     check_order(events)
     for place, seen in enumerate(await asyncio.gather(*resumed)):
         assert seen == events[place // 2 :]
-    late = await collect(elsewhere.follow(await elsewhere.attach(session, asked.id), 1, 2))
+    late = await collect(elsewhere.turns.follow(await elsewhere.turns.attach(session, asked.id), 1, 2))
     assert late == events[2:]
 
 
@@ -288,8 +299,8 @@ async def test_resume_after_the_replay_is_gone_gets_the_end_only(world: World, r
     events = await collect(manager.run_turn(session, asked))
     await redis.delete(f"visavis:{{{session}}}:live")
     for seq in (0, 2, 99):
-        assert await collect(manager.follow(await manager.attach(session, asked.id), 1, seq)) == events[-1:]
-    assert await collect(manager.follow(await manager.attach(session, asked.id), 1, len(events))) == []
+        assert await collect(manager.turns.follow(await manager.turns.attach(session, asked.id), 1, seq)) == events[-1:]
+    assert await collect(manager.turns.follow(await manager.turns.attach(session, asked.id), 1, len(events))) == []
 
 
 async def test_a_turn_of_a_dead_process_is_run_again_by_those_who_follow_it(world: World) -> None:
@@ -301,7 +312,9 @@ async def test_a_turn_of_a_dead_process_is_run_again_by_those_who_follow_it(worl
             break
     await asyncio.sleep(0.05)
     await world.kill(dying)
-    following = asyncio.create_task(collect(survivor.follow(await survivor.attach(session, asked.id), 1, 1)))
+    following = asyncio.create_task(
+        collect(survivor.turns.follow(await survivor.turns.attach(session, asked.id), 1, 1))
+    )
     await asyncio.sleep(0.05)
     for _ in range(3):
         model.gate.release()
@@ -310,12 +323,12 @@ async def test_a_turn_of_a_dead_process_is_run_again_by_those_who_follow_it(worl
     check_order(again)
     assert isinstance(again[0], TurnRestarted) and isinstance(again[-1], TurnCompleted)
     assert again[-1].text == "A red ball." == "".join(e.text for e in again if isinstance(e, TextDelta))
-    assert len((await survivor.history(session, None, 10))[0]) == 2
+    assert len(said(await survivor.history(session))) == 2
 
 
 async def test_a_sweep_finds_a_turn_that_nobody_follows_and_the_second_death_fails_it_aloud(world: World) -> None:
     model = FakeChatModel(gate=asyncio.Semaphore(0))
-    session, asked = await world.sessions.create_session(), command()
+    session, asked = await world.store.sessions.create(), command()
     await world.manager(model).submit(session, asked)
     for attempt in (1, 2):
         await eventually(lambda: model.running > 0)
@@ -324,12 +337,12 @@ async def test_a_sweep_finds_a_turn_that_nobody_follows_and_the_second_death_fai
         if attempt == 2:
             break
         await asyncio.sleep(0.6)
-        await manager.sweep()
+        await manager._runner.sweep()
     async with world.manager(model) as last:
-        events = await collect(last.follow(await last.attach(session, asked.id), 2, 1))
+        events = await collect(last.turns.follow(await last.turns.attach(session, asked.id), 2, 1))
     check_order(events)
     assert isinstance(events[-1], TurnFailed) and events[-1].attempt == 3
-    turns, _ = await last.history(session, None, 10)
+    turns = said(await last.history(session))
     assert [turn.status for turn in turns] == [Status.FAILED] * 2
     assert len(model.asked) == 2
     again = await collect(world.manager(model).run_turn(session, asked))
@@ -342,16 +355,16 @@ async def test_a_process_that_was_only_asleep_writes_nothing_after_another_took_
     other = world.manager(model)
     session, asked = await sleeper.new_session(), command()
     log = await sleeper.submit(session, asked)
-    following = asyncio.create_task(collect(sleeper.follow(log)))
+    following = asyncio.create_task(collect(sleeper.turns.follow(log)))
     await eventually(lambda: model.running > 0)
     await asyncio.sleep(0.1)
-    taken = asyncio.create_task(collect(other.follow(await other.attach(session, asked.id), 1, 1)))
+    taken = asyncio.create_task(collect(other.turns.follow(await other.turns.attach(session, asked.id), 1, 1)))
     await eventually(lambda: len(model.asked) == 2)
     for _ in range(6):
         model.gate.release()
     finals = [(await events)[-1] for events in (taken, following)]
     assert finals[0] == finals[1] and finals[0].attempt == 2
-    assert len((await other.history(session, None, 10))[0]) == 2
+    assert len(said(await other.history(session))) == 2
 
 
 async def test_drain_refuses_lets_finish_and_hands_over(world: World) -> None:
@@ -363,7 +376,7 @@ async def test_drain_refuses_lets_finish_and_hands_over(world: World) -> None:
     await leaving.drain(0.05)
     with pytest.raises(Busy):
         await leaving.submit(session, command())
-    following = asyncio.create_task(collect(staying.follow(await staying.attach(session, asked.id))))
+    following = asyncio.create_task(collect(staying.turns.follow(await staying.turns.attach(session, asked.id))))
     for _ in range(3):
         model.gate.release()
     events = await following
@@ -435,11 +448,11 @@ async def test_forget_leaves_no_key_and_ends_a_running_turn(world: World, redis:
     receipt = await manager.forget(session)
     assert (receipt.session, receipt.turns, receipt.images) == (session, 2, 1)
     with pytest.raises(UnknownTurn):
-        await collect(manager.follow(log))
+        await collect(manager.turns.follow(log))
     await manager.drain(1)
     assert await redis.keys("*") == []
     with pytest.raises(UnknownSession):
-        await manager.history(session, None, 10)
+        await manager.history(session)
 
 
 async def test_a_picture_that_another_session_shows_stays(world: World) -> None:
@@ -452,13 +465,13 @@ async def test_a_picture_that_another_session_shows_stays(world: World) -> None:
 
 
 async def test_a_store_that_is_down_is_said_and_nothing_crashes(tmp_path: Any) -> None:
-    client = connect(f"unix://{tmp_path}/nobody.sock")
-    async with DialogueManager(SessionStore(client), ImageStore(client), FakeChatModel(), policy=FAST) as manager:
+    store = open_store(f"unix://{tmp_path}/nobody.sock")
+    async with DialogueManager(store, FakeChatModel(), policy=FAST) as manager:
         await asyncio.sleep(0.2)
-        for call in (manager.new_session(), manager.submit("0" * 32, command()), manager.sweep()):
+        for call in (manager.new_session(), manager.submit("0" * 32, command()), manager._runner.sweep()):
             with pytest.raises(StoreUnavailable):
                 await call
-    await client.aclose()
+    await store.aclose()
 
 
 async def test_a_turn_costs_two_round_trips_besides_lease_queue_and_replay(
@@ -477,53 +490,209 @@ async def test_a_turn_costs_two_round_trips_besides_lease_queue_and_replay(
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", count)
     await collect(manager.run_turn(session, command()))
-    queue = [one for one in sent if "ZADD" in one or "max_waiting" in one or "'waiting', #waiting" in one]
-    lease = [one for one in sent if "held[1]" in one or "SISMEMBER" in one]
+    queue = [one for one in sent if scripts.SUBMIT in one or "visavis:active" in one]
+    lease = [one for one in sent if scripts.CLAIM in one or scripts.RENEW in one]
     assert len(sent) - len(queue) - len(lease) == 2, sent
     assert len(queue) == 2 and len(lease) <= 3
 
 
-class FlakyStore(SessionStore):
-    """Does not answer in the named methods until it is told to."""
+class FlakyStore(Store):
+    """Does not answer to the named methods until it is told to."""
 
-    away: frozenset[str] = frozenset({"load_session", "renew_claim", "finish_turn", "glance"})
+    def __init__(self, redis: Redis, *away: str) -> None:
+        super().__init__(redis)
+        self.away = set(away)
+        for part in (self.sessions, self.turns):
+            for name in ("load", "renew", "finish", "glance"):
+                if hasattr(part, name):
+                    setattr(part, name, self._flaky(name, getattr(part, name)))
 
-    def __getattribute__(self, name: str) -> Any:
-        if name != "away" and name in self.away:
-            raise_it = DeadStore()
-            return getattr(raise_it, name)
-        return super().__getattribute__(name)
+    def _flaky(self, name: str, method: Any) -> Any:
+        async def call(*args: Any, **options: Any) -> Any:
+            if name in self.away:
+                raise StoreUnavailable("away")
+            return await method(*args, **options)
+
+        return call
 
 
-async def test_a_store_that_goes_away_in_mid_turn_costs_nothing_when_it_comes_back(
-    redis: Redis, images: ImageStore
-) -> None:
-    store, model = FlakyStore(redis), FakeChatModel()
-    manager = DialogueManager(store, images, model, policy=FAST)
+async def test_a_store_that_goes_away_in_mid_turn_costs_nothing_when_it_comes_back(redis: Redis) -> None:
+    store, model = FlakyStore(redis, "load", "renew", "finish", "glance"), FakeChatModel()
+    manager = DialogueManager(store, model, policy=FAST)
     session = await manager.new_session()
     following = asyncio.create_task(collect(manager.run_turn(session, command())))
     await asyncio.sleep(0.15)
     assert not model.asked  # the session could not be loaded yet
-    store.away = frozenset({"renew_claim", "finish_turn"})
+    store.away = {"renew", "finish"}
     await eventually(lambda: model.closed == 1)
     await asyncio.sleep(0.1)
     assert not following.done()  # nobody is told of an answer that is not kept
-    store.away = frozenset()
+    store.away = set()
     events = await following
     check_order(events)
     assert isinstance(events[-1], TurnCompleted) and events[-1].attempt == 1
-    assert len((await manager.history(session, None, 10))[0]) == 2
+    assert len(said(await manager.history(session))) == 2
 
 
-async def test_a_store_that_stays_away_leaves_the_turn_for_later(redis: Redis, images: ImageStore) -> None:
-    store, model = FlakyStore(redis), FakeChatModel()
-    store.away = frozenset({"finish_turn"})
+async def test_a_store_that_stays_away_leaves_the_turn_for_later(redis: Redis) -> None:
+    store, model = FlakyStore(redis, "finish"), FakeChatModel()
     policy = TurnPolicy(lease_s=0.1, flush_s=0.02, poll_s=0.02, finish_patience_s=0.05)
-    manager = DialogueManager(store, images, model, policy=policy)
+    manager = DialogueManager(store, model, policy=policy)
     session = await manager.new_session()
     log = await manager.submit(session, command())
     await eventually(lambda: model.closed == 1 and not manager.running_turns)
-    store.away = frozenset()
-    events = await collect(manager.follow(log, 1, 1))
+    store.away = set()
+    events = await collect(manager.turns.follow(log, 1, 1))
     assert isinstance(events[-1], TurnCompleted) and events[-1].attempt == 2
     await manager.drain(1)
+
+
+def edit(turn: str, text: str) -> Edit:
+    return Edit(turn, str(uuid.uuid4()), text)
+
+
+def regenerate(turn: str) -> Regenerate:
+    return Regenerate(turn, str(uuid.uuid4()))
+
+
+async def test_an_answer_that_is_asked_for_again_is_another_one_in_the_same_place(world: World) -> None:
+    model = FakeChatModel()
+    manager = world.manager(model)
+    session = await manager.new_session()
+    ref = await manager.add_image(session, png())
+    first, later = command("What?", images=(ref.sha256,)), command("Why?")
+    for asked in (first, later):
+        await collect(manager.run_turn(session, asked))
+    again = regenerate(first.id)
+    model.pieces = ["A blue ", "ball."]
+    events = await collect(manager.turns.follow(await manager.regenerate(session, again)))
+    check_order(events)
+    assert {event.turn for event in events} == {again.id} and events[-1].text == "A blue ball."
+    assert model.asked[-1] == model.asked[0]  # neither the earlier answer nor what came after it
+    assert model.options[0] == {} and model.options[-1].keys() == {"temperature", "seed"}
+    [one] = (await manager.history(session)).exchanges
+    assert one.question.images == (ref.sha256,) and one.answer.text == "A blue ball."
+    assert [other.answer.text for other in one.alternatives] == ["A red ball."]
+    assert await collect(manager.turns.follow(await manager.regenerate(session, again))) == events
+    page = await manager.select(session, first.id)
+    assert [turn.text for turn in said(page)] == ["What?", "A red ball.", "Why?", "A red ball."]
+    for turn_id in (command().id, again.id):
+        with pytest.raises(UnknownTurn):
+            await manager.regenerate(await manager.new_session(), regenerate(turn_id))
+
+
+async def test_another_attempt_at_an_answer_that_is_asked_for_again_has_the_same_seed(world: World) -> None:
+    model = FakeChatModel()
+    session, asked = await world.store.sessions.create(), command()
+    await collect(world.manager(model).run_turn(session, asked))
+    model.gate = asyncio.Semaphore(0)
+    dying = world.manager(model)
+    log = await dying.regenerate(session, regenerate(asked.id))
+    await eventually(lambda: model.running > 0)
+    await world.kill(dying)
+    survivor = world.manager(model)
+    following = asyncio.create_task(collect(survivor.turns.follow(await survivor.turns.attach(session, log.turn))))
+    await eventually(lambda: len(model.options) == 3)
+    for _ in range(3):
+        model.gate.release()
+    assert isinstance((await following)[-1], TurnCompleted)
+    assert model.options[1] == model.options[2] and model.options[1]["seed"] >= 0
+
+
+async def test_an_edited_question_begins_a_branch(world: World) -> None:
+    model = FakeChatModel()
+    manager = world.manager(model)
+    session = await manager.new_session()
+    asked = [command(text) for text in ("a", "b", "c")]
+    for one in asked:
+        await collect(manager.run_turn(session, one))
+    edited = edit(asked[1].id, "B")
+    await collect(manager.turns.follow(await manager.edit(session, edited)))
+    assert [message.content for message in model.asked[-1]] == ["a", "A red ball.", "B"]
+    await collect(manager.run_turn(session, command("d")))
+    assert [message.content for message in model.asked[-1]][::2] == ["a", "B", "d"]
+    assert model.options[-1] == {}
+    page = await manager.history(session, edited.id, 2)
+    assert [turn.text for turn in said(page)] == ["a", "A red ball."]
+
+
+async def test_feedback_title_and_list(world: World) -> None:
+    manager = world.manager(FakeChatModel())
+    session, asked = await manager.new_session("web:a"), command("Is it a cat?")
+    await collect(manager.run_turn(session, asked))
+    await manager.set_feedback(session, asked.id, Feedback(-1, consent=True))
+    await manager.set_title(session, "Pets")
+    opened = await manager.open_session(session, "web:a")
+    assert opened.exchanges[0].answer.feedback == Feedback(-1, True) and opened.title == "Pets"
+    assert [one.id for one in await manager.sessions("web:a", "cat pets")] == [session]
+    with pytest.raises(UnknownSession):
+        await manager.open_session(session, "web:b")
+    nobodys = await manager.new_session()
+    await collect(manager.run_turn(nobodys, command()))
+    await manager.open_session(nobodys, "web:a")
+    assert [one.id for one in await manager.sessions("web:a")] == [nobodys, session]
+
+
+async def test_everybody_who_waits_sees_the_queue_move_in_whatever_process(world: World) -> None:
+    model = FakeChatModel(gate=asyncio.Semaphore(0), pieces=["x"])
+    home, elsewhere = world.manager(model), world.manager(model)
+    session = await home.new_session()
+    asked = [command(str(place)) for place in range(4)]
+    logs = [await home.submit(session, one) for one in asked]
+    await eventually(lambda: model.running > 0)
+    places = [home.turns.follow(logs[3]), elsewhere.turns.follow(await elsewhere.turns.attach(session, asked[3].id))]
+    seen: list[list[Event]] = [[], []]
+
+    async def follow(place: int) -> None:
+        async for event in places[place]:
+            seen[place].append(event)
+
+    followers = [asyncio.create_task(follow(place)) for place in (0, 1)]
+    await eventually(lambda: all(len(events) == 2 for events in seen))
+    model.gate.release()
+    await eventually(lambda: all(len(events) == 3 for events in seen))
+    await elsewhere.turns.cancel(session, asked[1].id)
+    await home.turns.cancel(session, asked[2].id)
+    await eventually(lambda: model.closed == 2 and model.running == 1)
+    model.gate.release()
+    await asyncio.gather(*followers)
+    assert seen[0] == seen[1]
+    check_order(seen[0])
+    assert [event.position for event in seen[0] if isinstance(event, TurnQueued)] == [3, 2, 1]
+
+
+async def test_a_turn_that_is_stopped_while_it_waits_ends_alike_for_all(world: World) -> None:
+    model = FakeChatModel(gate=asyncio.Semaphore(0))
+    home, elsewhere = world.manager(model), world.manager(model)
+    session = await home.new_session()
+    logs = [await home.submit(session, command()) for _ in range(3)]
+    followers = [
+        asyncio.create_task(collect(home.turns.follow(logs[2]))),
+        asyncio.create_task(collect(elsewhere.turns.follow(await elsewhere.turns.attach(session, logs[2].turn)))),
+    ]
+    await asyncio.sleep(0.1)
+    await elsewhere.turns.cancel(session, logs[2].turn)
+    seen = await asyncio.gather(*followers)
+    check_order(seen[0])
+    assert seen[0] == seen[1] and isinstance(seen[0][-1], TurnCancelled)
+
+
+async def test_a_turn_that_nobody_follows_is_stopped_after_a_while_and_one_that_somebody_does_is_not(
+    world: World,
+) -> None:
+    model = FakeChatModel(gate=asyncio.Semaphore(1))
+    policy = TurnPolicy(renew_s=0.02, flush_s=0.02, poll_s=0.02, watch_s=0.2)
+    home, elsewhere = world.manager(model, policy=policy), world.manager(model, policy=policy)
+    session, asked = await home.new_session(), command()
+    await home.submit(session, asked)
+    following = asyncio.create_task(
+        anext(elsewhere.turns.follow(await elsewhere.turns.attach(session, asked.id), 1, 2))
+    )
+    await asyncio.sleep(0.6)
+    assert model.running == 1 and not following.done()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await eventually(lambda: model.running == 0)
+    await eventually(lambda: home.running_turns == 0)
+    final = (await collect(elsewhere.turns.follow(await elsewhere.turns.attach(session, asked.id))))[-1]
+    assert isinstance(final, TurnCancelled) and final.text == "A "

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession
-from visavis.dialogue.events import Event, TextDelta, TurnCompleted
+from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
+from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnCompleted
 from visavis.dialogue.images import NormalisedImage
-from visavis.dialogue.store import Claim, ImageStore, SessionStore
-from visavis.dialogue.turns import ImageRef, Region, Role, Status, Turn
+from visavis.dialogue.store import Store
+from visavis.dialogue.store_turns import Claim
+from visavis.dialogue.turns import Feedback, ImageRef, Region, Role, Session, Status, Turn
 
 REF = ImageRef("c" * 64, 4, 3, "image/png", 5)
 
@@ -27,214 +28,348 @@ def delta(session: str, asked: Turn, seq: int) -> Event:
     return TextDelta(session=session, turn=asked.id, attempt=1, seq=seq, text=str(seq))
 
 
-async def claim(sessions: SessionStore, session: str, nonce: str = "n", lease_s: float = 5) -> Claim:
-    claimed = await sessions.claim_turn(session, nonce, lease_s)
+async def claim(store: Store, session: str, nonce: str = "n", lease_s: float = 5) -> Claim:
+    claimed = await store.turns.claim(session, nonce, lease_s, 60)
     assert claimed is not None
     return claimed
 
 
-async def converse(sessions: SessionStore, session: str, asked: Turn) -> None:
-    await sessions.submit_turn(session, asked, 8)
+async def converse(store: Store, session: str, asked: Turn, owner: str = "") -> None:
+    await store.turns.submit(session, asked, 8)
     final = done(session, asked)
-    assert await sessions.finish_turn(await claim(sessions, session), [final], final)
+    assert await store.turns.finish(await claim(store, session), [final], final, owner)
 
 
-async def test_an_unknown_session_is_unknown_everywhere(sessions: SessionStore) -> None:
+def texts(page: Session) -> list[str]:
+    return [one.question.text for one in page.exchanges]
+
+
+async def test_an_unknown_session_is_unknown_everywhere(store: Store) -> None:
     nobody = "0" * 32
     for call in (
-        sessions.check_session(nobody),
-        sessions.load_session(nobody),
-        sessions.load_history(nobody, None, 5),
-        sessions.submit_turn(nobody, turn(), 8),
-        sessions.add_image(nobody, REF),
-        sessions.find_image(nobody, REF.sha256),
-        sessions.forget_session(nobody),
+        store.sessions.check(nobody),
+        store.sessions.load(nobody),
+        store.sessions.set_title(nobody, "x"),
+        store.turns.submit(nobody, turn(), 8),
+        store.sessions.add_image(nobody, REF),
+        store.sessions.find_image(nobody, REF.sha256),
+        store.sessions.forget(nobody),
     ):
         with pytest.raises(UnknownSession):
             await call
 
 
-async def test_a_session_of_another_schema_is_not_touched(sessions: SessionStore, redis: Redis) -> None:
-    session = await sessions.create_session()
-    await redis.hset(f"visavis:{{{session}}}:meta", "schema", 2)
+async def test_a_session_of_another_schema_is_not_touched(store: Store, redis: Redis) -> None:
+    session = await store.sessions.create()
+    await redis.hset(f"visavis:{{{session}}}:meta", "schema", 99)
     with pytest.raises(UnknownSession):
-        await sessions.load_session(session)
+        await store.sessions.load(session)
 
 
-async def test_a_turn_comes_back_as_it_was(sessions: SessionStore) -> None:
-    session = await sessions.create_session()
-    await sessions.add_image(session, REF)
+async def test_a_turn_comes_back_as_it_was(store: Store) -> None:
+    session = await store.sessions.create()
+    await store.sessions.add_image(session, REF)
     asked = turn('é \U0001f600 "x" \u2028', images=(REF.sha256,), region=Region(REF.sha256, 0, 0, 0.5, 1))
-    assert await sessions.submit_turn(session, asked, 8) == 0
-    assert (await sessions.load_session(session)).waiting == (asked,)
-    claimed = await claim(sessions, session)
+    assert await store.turns.submit(session, asked, 8) == 0
+    assert (await store.sessions.load(session)).waiting == (asked,)
+    claimed = await claim(store, session)
     assert (claimed.turn, claimed.attempt, claimed.position) == (asked, 1, 0)
     final = done(session, asked)
-    assert await sessions.finish_turn(claimed, [final], final)
-    loaded = await sessions.load_session(session)
+    assert await store.turns.finish(claimed, [final], final)
+    loaded = await store.sessions.load(session)
     assert loaded.waiting == () and loaded.newest_images == (REF.sha256,)
-    assert loaded.turns[0].text == asked.text and loaded.turns[0].region == asked.region
-    assert loaded.turns[1].final == final == await sessions.load_final(session, asked.id)
+    [one] = loaded.exchanges
+    assert one.question.text == asked.text and one.question.region == asked.region
+    assert one.answer.final == final == await store.turns.load_final(session, asked.id)
 
 
-async def test_a_turn_is_queued_once_and_answered_once(sessions: SessionStore) -> None:
-    session, asked = await sessions.create_session(), turn()
-    assert await asyncio.gather(*(sessions.submit_turn(session, asked, 8) for _ in range(5))) == [0] * 5
-    assert await sessions.submit_turn(session, turn(), 8) == 1
+async def test_a_turn_is_queued_once_and_answered_once(store: Store) -> None:
+    session, asked = await store.sessions.create(), turn()
+    assert await asyncio.gather(*(store.turns.submit(session, asked, 8) for _ in range(5))) == [0] * 5
+    assert await store.turns.submit(session, turn(), 8) == 1
     final = done(session, asked)
-    claimed = await claim(sessions, session)
-    assert await sessions.finish_turn(claimed, [final], final)
-    assert await sessions.finish_turn(claimed, [final], final)  # the reply was lost and the write is repeated
-    assert await sessions.submit_turn(session, asked, 8) is None
-    assert len((await sessions.load_session(session)).turns) == 2
+    claimed = await claim(store, session)
+    assert await store.turns.finish(claimed, [final], final)
+    assert await store.turns.finish(claimed, [final], final)  # the reply was lost and the write is repeated
+    assert await store.turns.submit(session, asked, 8) is None
+    assert len((await store.sessions.load(session)).exchanges) == 1
 
 
-async def test_a_region_of_a_foreign_picture_is_refused(sessions: SessionStore) -> None:
-    session = await sessions.create_session()
+async def test_a_region_of_a_foreign_picture_is_refused(store: Store) -> None:
+    session = await store.sessions.create()
     with pytest.raises(UnknownImage):
-        await sessions.submit_turn(session, turn(region=Region(REF.sha256, 0, 0, 1, 1)), 8)
+        await store.turns.submit(session, turn(region=Region(REF.sha256, 0, 0, 1, 1)), 8)
 
 
-async def test_too_many_waiting_turns(sessions: SessionStore) -> None:
-    session = await sessions.create_session()
+async def test_too_many_waiting_turns(store: Store) -> None:
+    session = await store.sessions.create()
     for _ in range(2):
-        await sessions.submit_turn(session, turn(), 2)
+        await store.turns.submit(session, turn(), 2)
     with pytest.raises(Busy):
-        await sessions.submit_turn(session, turn(), 2)
+        await store.turns.submit(session, turn(), 2)
 
 
-async def test_one_holder_at_a_time_and_a_repeated_claim_is_the_same(sessions: SessionStore) -> None:
-    session = await sessions.create_session()
-    assert await sessions.claim_turn(session, "a", 5) is None
-    await sessions.submit_turn(session, turn(), 8)
-    first = await claim(sessions, session, "a")
-    assert await claim(sessions, session, "a") == first
-    assert await sessions.claim_turn(session, "b", 5) is None
-    await sessions.hand_over(first)
-    assert (await claim(sessions, session, "b")).attempt == 2
+async def test_one_holder_at_a_time_and_a_repeated_claim_is_the_same(store: Store) -> None:
+    session = await store.sessions.create()
+    assert await store.turns.claim(session, "a", 5, 60) is None
+    await store.turns.submit(session, turn(), 8)
+    first = await claim(store, session, "a")
+    assert await claim(store, session, "a") == first
+    assert await store.turns.claim(session, "b", 5, 60) is None
+    await store.turns.hand_over(first)
+    assert (await claim(store, session, "b")).attempt == 2
 
 
-async def test_of_many_claims_one_wins(sessions: SessionStore) -> None:
-    session = await sessions.create_session()
-    await sessions.submit_turn(session, turn(), 8)
-    claims = await asyncio.gather(*(sessions.claim_turn(session, str(i), 5) for i in range(20)))
+async def test_of_many_claims_one_wins(store: Store) -> None:
+    session = await store.sessions.create()
+    await store.turns.submit(session, turn(), 8)
+    claims = await asyncio.gather(*(store.turns.claim(session, str(i), 5, 60) for i in range(20)))
     assert sum(claim is not None for claim in claims) == 1
 
 
-async def test_an_outrun_holder_can_write_nothing(sessions: SessionStore) -> None:
-    session, asked = await sessions.create_session(), turn()
-    await sessions.submit_turn(session, asked, 8)
-    old = await claim(sessions, session, "a", 0.02)
+async def test_an_outrun_holder_can_write_nothing(store: Store) -> None:
+    session, asked = await store.sessions.create(), turn()
+    await store.turns.submit(session, asked, 8)
+    old = await claim(store, session, "a", 0.02)
     await asyncio.sleep(0.05)
-    assert await sessions.renew_claim(old, [delta(session, asked, 1)], 0.02) == 0  # nobody came: it goes on
+    assert await store.turns.renew(old, [delta(session, asked, 1)], 0.02, 60) == 0  # nobody came: it goes on
     await asyncio.sleep(0.05)
-    new = await claim(sessions, session, "b")
+    new = await claim(store, session, "b")
     assert new.fence > old.fence and new.attempt == 2
-    assert await sessions.renew_claim(old, [delta(session, asked, 2)], 5) == -1
+    assert await store.turns.renew(old, [delta(session, asked, 2)], 5, 60) == -1
     final = done(session, asked)
-    assert not await sessions.finish_turn(old, [final], final)
-    await sessions.hand_over(old)
-    assert await sessions.claim_turn(session, "c", 5) is None  # the new holder's lease is untouched
+    assert not await store.turns.finish(old, [final], final)
+    await store.turns.hand_over(old)
+    assert await store.turns.claim(session, "c", 5, 60) is None  # the new holder's lease is untouched
     last = done(session, asked, attempt=2)
-    assert await sessions.finish_turn(new, [last], last)
-    assert not await sessions.finish_turn(old, [final], final)
-    assert await sessions.load_final(session, asked.id) == last
+    assert await store.turns.finish(new, [last], last)
+    assert not await store.turns.finish(old, [final], final)
+    assert await store.turns.load_final(session, asked.id) == last
 
 
-async def test_the_replay_survives_lost_replies(sessions: SessionStore) -> None:
-    session, asked = await sessions.create_session(), turn()
-    await sessions.submit_turn(session, asked, 8)
-    claimed = await claim(sessions, session)
+async def test_the_replay_survives_lost_replies(store: Store) -> None:
+    session, asked = await store.sessions.create(), turn()
+    await store.turns.submit(session, asked, 8)
+    claimed = await claim(store, session)
     events = [delta(session, asked, seq) for seq in range(1, 6)]
-    await sessions.renew_claim(claimed, events[:2], 5)
-    await sessions.renew_claim(claimed, events[:2], 5)
-    await sessions.renew_claim(claimed, events[:4], 5)
-    glance = await sessions.glance(session, asked.id)
+    await store.turns.renew(claimed, events[:2], 5, 60)
+    await store.turns.renew(claimed, events[:2], 5, 60)
+    await store.turns.renew(claimed, events[:4], 5, 60)
+    glance = await store.turns.glance(session, asked.id, "-", 60)
     assert {event.seq for event in glance.events} == {1, 2, 3, 4}
     assert glance.is_leased and glance.is_running and not glance.is_finished and glance.position == 0
-    assert (await sessions.glance(session, asked.id, glance.cursor)).events == ()
+    assert (await store.turns.glance(session, asked.id, glance.cursor, 60)).events == ()
     final = done(session, asked, 6)
-    await sessions.finish_turn(claimed, [events[4], final], final)
-    after = await sessions.glance(session, asked.id, glance.cursor)
+    await store.turns.finish(claimed, [events[4], final], final)
+    after = await store.turns.glance(session, asked.id, glance.cursor, 60)
     assert after.events == (events[4], final) and after.is_finished and not after.is_leased
 
 
-async def test_a_stop_reaches_the_holder(sessions: SessionStore) -> None:
-    session, asked = await sessions.create_session(), turn()
-    await sessions.submit_turn(session, asked, 8)
-    claimed = await claim(sessions, session)
-    assert not await sessions.finish_waiting(session, asked, done(session, asked))  # it runs
-    await sessions.request_stop(session, asked.id)
-    assert await sessions.renew_claim(claimed, [], 5) == 1
+async def test_a_stop_reaches_the_holder(store: Store) -> None:
+    session, asked = await store.sessions.create(), turn()
+    await store.turns.submit(session, asked, 8)
+    claimed = await claim(store, session)
+    assert not await store.turns.finish_waiting(session, asked, done(session, asked))  # it runs
+    await store.turns.request_stop(session, asked.id)
+    assert await store.turns.renew(claimed, [], 5, 60) == 1
 
 
 async def test_history_is_paged_and_capped(redis: Redis) -> None:
-    sessions = SessionStore(redis, kept_turns=8)
-    session = await sessions.create_session()
+    store = Store(redis, kept_turns=8)
+    session = await store.sessions.create()
     asked = [turn(str(i)) for i in range(6)]
     for one in asked:
-        await converse(sessions, session, one)
-    turns, more = await sessions.load_history(session, None, 3)
-    assert [t.id for t in turns] == [asked[4].id, asked[4].id, asked[5].id, asked[5].id] and more  # in whole exchanges
-    turns, more = await sessions.load_history(session, asked[4].id, 10)
-    assert [t.id for t in turns] == [asked[2].id, asked[2].id, asked[3].id, asked[3].id] and not more
-    assert await sessions.load_history(session, asked[0].id, 10) == ([], False)  # left by age
-    assert await sessions.load_final(session, asked[0].id) is None
-    assert await sessions.load_final(session, asked[2].id) == done(session, asked[2])
+        await converse(store, session, one)
+    page = await store.sessions.load(session, exchanges=2)
+    assert texts(page) == ["4", "5"] and page.more
+    page = await store.sessions.load(session, asked[4].id, 5)
+    assert texts(page) == ["2", "3"] and not page.more and page.target is not None and page.target.question.text == "4"
+    gone = await store.sessions.load(session, asked[0].id, 5)
+    assert (gone.exchanges, gone.more, gone.target) == ((), False, None)  # left by age
+    assert await store.turns.load_final(session, asked[0].id) is None
+    assert await store.turns.load_final(session, asked[2].id) == done(session, asked[2])
     assert await redis.hlen(f"visavis:{{{session}}}:index") == 4
 
 
-async def test_everything_has_a_time_to_live_that_slides(
-    sessions: SessionStore, images: ImageStore, redis: Redis
-) -> None:
-    session = await sessions.create_session()
+async def test_everything_has_a_time_to_live_that_slides(store: Store, redis: Redis) -> None:
+    session = await store.sessions.create()
     assert 0 < await redis.ttl(f"visavis:{{{session}}}:meta") <= 86_400
-    await images.save(session, NormalisedImage(REF, b"12345"))
-    await sessions.add_image(session, REF)
+    await store.images.save(session, NormalisedImage(REF, b"12345"))
+    await store.sessions.add_image(session, REF)
     asked = turn(images=(REF.sha256,))
-    await converse(sessions, session, asked)
-    await sessions.submit_turn(session, turn(), 8)
-    await sessions.renew_claim(await claim(sessions, session), [delta(session, asked, 1)], 5)
+    await converse(store, session, asked)
+    await store.turns.submit(session, turn(), 8)
+    await store.turns.renew(await claim(store, session), [delta(session, asked, 1)], 5, 60)
     for key in await redis.keys("*"):
         assert await redis.ttl(key) > 0 or key == b"visavis:active", key
     await redis.expire(f"visavis:{{{session}}}:turns", 5)
     await redis.expire(f"visavis:image:{REF.sha256}", 5)
-    await sessions.submit_turn(session, turn(), 8)
-    await images.read(REF.sha256)
+    await store.turns.submit(session, turn(), 8)
+    await store.images.read(REF.sha256)
     assert await redis.ttl(f"visavis:{{{session}}}:turns") > 1000
     assert await redis.ttl(f"visavis:image:{REF.sha256}") > 1000
 
 
-async def test_pictures_live_as_long_as_a_session_shows_them(images: ImageStore) -> None:
+async def test_pictures_live_as_long_as_a_session_shows_them(store: Store) -> None:
     for session in ("a", "b"):
-        await images.save(session, NormalisedImage(REF, b"\xff\x00123"))
-    assert await images.read(REF.sha256) == b"\xff\x00123"
-    assert not await images.release("a", REF.sha256)
-    assert await images.release("b", REF.sha256)
+        await store.images.save(session, NormalisedImage(REF, b"\xff\x00123"))
+    assert await store.images.read(REF.sha256) == b"\xff\x00123"
+    assert not await store.images.release("a", REF.sha256)
+    assert await store.images.release("b", REF.sha256)
     with pytest.raises(UnknownImage):
-        await images.read(REF.sha256)
+        await store.images.read(REF.sha256)
 
 
-async def test_abandoned_sessions(sessions: SessionStore, redis: Redis) -> None:
-    idle, held, left = [await sessions.create_session() for _ in range(3)]
-    await converse(sessions, idle, turn())
+async def test_abandoned_sessions(store: Store, redis: Redis) -> None:
+    idle, held, left = [await store.sessions.create() for _ in range(3)]
+    await converse(store, idle, turn())
     for session in (held, left):
-        await sessions.submit_turn(session, turn(), 8)
-    await claim(sessions, held)
+        await store.turns.submit(session, turn(), 8)
+    await claim(store, held)
     await redis.zadd("visavis:active", {idle: 1, held: 1})
-    assert await sessions.abandoned_sessions() == [left]
+    assert await store.turns.abandoned_sessions() == [left]
     assert sorted(await redis.zrange("visavis:active", 0, -1)) == sorted([held.encode(), left.encode()])
 
 
-async def test_every_key_of_a_session_is_in_one_slot(sessions: SessionStore, redis: Redis) -> None:
-    session = await sessions.create_session()
-    await converse(sessions, session, turn())
+async def test_every_key_of_a_session_is_in_one_slot(store: Store, redis: Redis) -> None:
+    session = await store.sessions.create()
+    await converse(store, session, turn())
     keys = [key for key in await redis.keys("*") if key != b"visavis:active"]
     assert len(keys) >= 4 and all(f"{{{session}}}".encode() in key for key in keys)
 
 
-async def test_errors_of_the_server_are_store_unavailable(sessions: SessionStore, redis: Redis) -> None:
-    session = await sessions.create_session()
+async def test_errors_of_the_server_are_store_unavailable(store: Store, redis: Redis) -> None:
+    session = await store.sessions.create()
     await redis.set(f"visavis:{{{session}}}:turns", "of the wrong type")
     with pytest.raises(StoreUnavailable):
-        await sessions.load_session(session)
+        await store.sessions.load(session)
+
+
+async def fork(store: Store, session: str, replaced: Turn, text: str) -> Turn:
+    asked = turn(text, replaces=replaced.id)
+    await converse(store, session, asked)
+    return asked
+
+
+def alternatives(page: Session) -> list[list[str]]:
+    return [[other.question.text for other in one.alternatives] for one in page.exchanges]
+
+
+async def test_branches_are_left_and_come_back(store: Store) -> None:
+    session = await store.sessions.create()
+    a, b, c = [turn(text) for text in "abc"]
+    for one in (a, b, c):
+        await converse(store, session, one)
+    b2 = await fork(store, session, b, "b2")
+    await converse(store, session, turn("d2"))
+    page = await store.sessions.load(session, alternatives=True)
+    assert texts(page) == ["a", "b2", "d2"] and alternatives(page) == [[], ["b"], []]
+    b3 = await fork(store, session, b, "b3")  # of an alternative: in the same place
+    page = await store.sessions.load(session, alternatives=True)
+    assert texts(page) == ["a", "b3"] and alternatives(page) == [[], ["b", "b2"]]
+    await store.sessions.select(session, b.id)
+    page = await store.sessions.load(session, alternatives=True)
+    assert texts(page) == ["a", "b", "c"] and alternatives(page) == [[], ["b2", "b3"], []]
+    c2 = await fork(store, session, c, "c2")  # a branch of a branch
+    await store.sessions.select(session, b2.id)
+    assert texts(await store.sessions.load(session)) == ["a", "b2", "d2"]
+    await store.sessions.select(session, b2.id)
+    assert texts(await store.sessions.load(session, (b2.id), 5)) == ["a"]
+    assert texts(await store.sessions.load(session, (b3.id), 5)) == ["a"]
+    with pytest.raises(UnknownTurn):
+        await store.sessions.select(session, c2.id)  # lies in a branch that is not the current one
+    await store.sessions.select(session, b.id)
+    page = await store.sessions.load(session, alternatives=True)
+    assert texts(page) == ["a", "b", "c2"] and alternatives(page) == [[], ["b2", "b3"], ["c"]]
+    await converse(store, session, turn("e"))
+    assert texts(await store.sessions.load(session)) == ["a", "b", "c2", "e"]
+    assert await store.turns.load_final(session, c.id) == done(session, c)  # answered once, in whatever branch
+
+
+async def test_branches_leave_by_age_with_their_traces(redis: Redis) -> None:
+    store = Store(redis, kept_turns=8)
+    session = await store.sessions.create()
+    last = turn("0")
+    await converse(store, session, last)
+    for number in range(1, 12):
+        last = await fork(store, session, last, f"{number}") if number % 3 else turn(f"{number}")
+        if not number % 3:
+            await converse(store, session, last)
+    page = await store.sessions.load(session, alternatives=True)
+    assert texts(page) == ["8", "11"] and alternatives(page) == [[], ["9", "10"]]
+    kept = {b"8", b"9", b"10", b"11"}
+    assert await redis.hlen(f"visavis:{{{session}}}:index") == 4
+    path = (await redis.hget(f"visavis:{{{session}}}:meta", "path")).decode()
+    assert len(path.split()) <= len(kept)
+    groups = await redis.hgetall(f"visavis:{{{session}}}:versions")
+    assert len([name for name in groups if name.startswith(b"v:")]) <= 4
+
+
+async def test_what_is_replaced_must_be_there_and_nothing_may_wait_for_a_change_of_branch(store: Store) -> None:
+    session, asked = await store.sessions.create(), turn()
+    with pytest.raises(UnknownTurn):
+        await store.turns.submit(session, turn(replaces=asked.id), 8)
+    await converse(store, session, asked)
+    await store.turns.submit(session, turn(replaces=asked.id), 8)
+    with pytest.raises(Busy):
+        await store.sessions.select(session, asked.id)
+
+
+async def test_a_branch_that_is_stopped_while_it_waits_never_was(store: Store) -> None:
+    session, asked = await store.sessions.create(), turn("a")
+    await converse(store, session, asked)
+    waiting = turn("b", replaces=asked.id)
+    await store.turns.submit(session, waiting, 8)
+    final = TurnCancelled(session=session, turn=waiting.id, attempt=1, seq=2, text="")
+    assert await store.turns.finish_waiting(session, waiting, final)
+    page = await store.sessions.load(session, alternatives=True)
+    assert texts(page) == ["a"] and alternatives(page) == [[]]
+    assert await store.turns.submit(session, waiting, 8) is None
+    assert await store.turns.load_final(session, waiting.id) == final
+
+
+async def test_pictures_shown_in_the_current_branch_are_known_for_good(redis: Redis) -> None:
+    store = Store(redis, kept_turns=4)
+    session = await store.sessions.create()
+    refs = [ImageRef(name * 64, 4, 3, "image/png", 5) for name in "abc"]
+    for ref in refs:
+        await store.sessions.add_image(session, ref)
+    first, second = turn(images=(refs[0].sha256,)), turn(images=(refs[1].sha256, refs[2].sha256))
+    for one in (first, second, turn(), turn(), turn()):
+        await converse(store, session, one)
+    shown = (await store.sessions.load(session)).shown
+    assert shown == ((refs[0].sha256,), (refs[1].sha256, refs[2].sha256))
+    latest = turn(images=(refs[0].sha256,))
+    await converse(store, session, latest)
+    await fork(store, session, latest, "without")
+    assert (await store.sessions.load(session)).newest_images == shown[1]
+
+
+async def test_feedback_stays_with_the_answer(store: Store) -> None:
+    session, asked = await store.sessions.create(), turn()
+    with pytest.raises(UnknownTurn):
+        await store.sessions.set_feedback(session, asked.id, Feedback(1))
+    await converse(store, session, asked)
+    before = (await store.sessions.load(session)).exchanges[0]
+    for feedback in (Feedback(1, True), Feedback(-1), Feedback(0)):
+        await store.sessions.set_feedback(session, asked.id, feedback)
+        [one] = (await store.sessions.load(session)).exchanges
+        assert one.answer.feedback == feedback and one.question == before.question
+        assert one.answer.final == before.answer.final
+
+
+async def test_a_person_finds_sessions_by_title_and_by_words(store: Store, redis: Redis) -> None:
+    cats, dogs, empty, lost = [await store.sessions.create("web:a") for _ in range(4)]
+    foreign = await store.sessions.create("web:b")
+    await converse(store, dogs, turn("A dog?"), "web:a")
+    await converse(store, cats, turn("Two  Cats on\na Mat?"), "web:a")
+    await converse(store, foreign, turn("Cats"), "web:b")
+    await redis.delete(f"visavis:{{{lost}}}:meta")
+    listed = await store.sessions.summaries("web:a")
+    assert [(one.id, one.title, one.turns) for one in listed] == [(cats, "Two Cats on a Mat?", 1), (dogs, "A dog?", 1)]
+    assert await redis.zscore("visavis:person:web:a", lost) is None
+    assert await redis.zscore("visavis:person:web:a", empty) is not None
+    await store.sessions.set_title(dogs, "Ärger mit Bello")
+    for query, found in [("CATS mat", [cats]), ("ärger", [dogs]), ("dog", [dogs]), ("é", [cats, dogs]), ("bird", [])]:
+        assert [one.id for one in await store.sessions.summaries("web:a", query)] == found, query
+    assert await store.sessions.summaries("web:nobody") == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visavis.dialogue import wire
+from visavis.dialogue import commands, wire
 from visavis.dialogue.errors import BadRequest, Busy, DialogueError, ErrorCode
 from visavis.dialogue.events import (
     Event,
@@ -21,15 +21,28 @@ from visavis.dialogue.events import (
     Usage,
 )
 from visavis.dialogue.limits import ImageLimits, Limits
-from visavis.dialogue.turns import ImageRef, Region, Role, Turn, answer_turn
+from visavis.dialogue.turns import (
+    Exchange,
+    Feedback,
+    ImageRef,
+    Region,
+    Role,
+    Session,
+    SessionSummary,
+    Turn,
+    answer_turn,
+)
+from visavis.dialogue.wire_fields import clean_text
 
 LIMITS = Limits()
 ID = "7f9c24e5-7a0c-4b55-9d2e-0d6b6f1c2a33"
+OTHER = "0d0d4f0e-6bd9-4d8c-9f55-3b0f2f3c1a77"
 SHA = "a" * 64
 SESSION = "0123456789abcdef" * 2
+TOKEN = "0d0d4f0e-6bd9-4d8c-9f55-3b0f2f3c1a77"
 
 
-def parse(**fields: Any) -> wire.Command:
+def parse(**fields: Any) -> commands.Command:
     return wire.parse_command(json.dumps(fields), LIMITS)
 
 
@@ -43,20 +56,27 @@ def refusal(frame: str) -> DialogueError:
 def test_commands() -> None:
     region = {"image": SHA, "x": 0, "y": 0.5, "w": 1, "h": 0.5}
     resume = {"turn": ID, "attempt": 2, "seq": 0}
-    assert parse(type="hello", version=1, later="ignored") == wire.Hello()
-    assert parse(type="hello", version=1, session=SESSION, token="t", resume=resume) == wire.Hello(
-        SESSION, "t", wire.Resume(ID, 2, 0)
+    assert parse(type="hello", version=1, later="ignored") == commands.Hello(1)
+    assert parse(type="hello", version=1, session=SESSION, token=TOKEN, resume=resume) == commands.Hello(
+        1, SESSION, TOKEN, commands.Resume(ID, 2, 0)
     )
-    assert parse(type="image", id=ID, mime="image/png", bytes=3) == wire.ImageCommand(ID, "image/png", 3)
-    assert parse(type="turn", id=ID, text="  Why?\r\nso ") == wire.TurnCommand(ID, "Why?\nso")
-    assert parse(type="turn", id=ID, text="", images=[SHA, SHA], region=region) == wire.TurnCommand(
+    assert parse(type="image", id=ID, mime="image/png", bytes=3) == commands.ImageCommand(ID, 3, "image/png")
+    assert parse(type="turn", id=ID, text="  Why?\r\nso ") == commands.TurnCommand(ID, "Why?\nso")
+    assert parse(type="turn", id=ID, text="", images=[SHA, SHA], region=region) == commands.TurnCommand(
         ID, "", (SHA,), Region(SHA, 0, 0.5, 1, 0.5)
     )
-    assert parse(type="cancel", turn=ID) == wire.Cancel(ID)
-    assert parse(type="history", before=None) == wire.HistoryCommand()
-    assert parse(type="history", before=ID, limit=200) == wire.HistoryCommand(ID, 200)
-    assert parse(type="new") == wire.New()
-    assert parse(type="forget") == wire.Forget()
+    assert parse(type="cancel", turn=ID) == commands.Cancel(ID)
+    assert parse(type="history", before=None) == commands.HistoryCommand()
+    assert parse(type="history", before=ID, limit=200) == commands.HistoryCommand(ID, 200)
+    assert parse(type="new") == commands.New()
+    assert parse(type="forget") == commands.Forget()
+    assert parse(type="regenerate", turn=ID, id=OTHER) == commands.Regenerate(ID, OTHER)
+    assert parse(type="edit", turn=ID, id=OTHER, text=" No. ") == commands.Edit(ID, OTHER, "No.")
+    assert parse(type="select", turn=ID) == commands.Select(ID)
+    assert parse(type="feedback", turn=ID, score=-1) == commands.FeedbackCommand(ID, -1)
+    assert parse(type="feedback", turn=ID, score=1, consent=True) == commands.FeedbackCommand(ID, 1, True)
+    assert parse(type="sessions", query="red cat") == commands.SessionsCommand("red cat")
+    assert parse(type="title", text="Two\n cats ") == commands.TitleCommand("Two cats")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +121,15 @@ def test_commands() -> None:
         ({"type": "image", "id": ID, "mime": "image/png", "bytes": 0}, "bad_request"),
         ({"type": "image", "id": ID, "mime": "image/png", "bytes": 1.5}, "bad_request"),
         ({"type": "cancel"}, "bad_request"),
+        ({"type": "hello", "version": 1, "token": "short"}, "bad_request"),
+        ({"type": "hello", "version": 1, "token": "é" * 40}, "bad_request"),
+        ({"type": "regenerate", "id": ID}, "bad_request"),
+        ({"type": "edit", "id": ID, "turn": ID, "text": "  "}, "bad_request"),
+        ({"type": "edit", "id": ID, "turn": ID, "text": "x" * 4001}, "too_long"),
+        ({"type": "feedback", "id": ID, "turn": ID, "score": 2}, "bad_request"),
+        ({"type": "feedback", "id": ID, "turn": ID, "score": 1, "consent": "yes"}, "bad_request"),
+        ({"type": "title", "text": " "}, "bad_request"),
+        ({"type": "title", "text": "x" * 121}, "too_long"),
         ({"type": "history", "limit": 201}, "bad_request"),
         ({"type": "history", "limit": 10**400}, "bad_request"),
     ],
@@ -109,12 +138,6 @@ def test_wrong_commands_are_refused_with_their_id(fields: dict[str, Any], code: 
     error = refusal(json.dumps(fields))
     assert error.code == code
     assert error.id == (fields.get("id") if fields.get("id") == ID else None)
-
-
-@pytest.mark.parametrize("name", list(wire.LaterCommand))
-def test_commands_of_later_servers_are_answered(name: str) -> None:
-    error = refusal(json.dumps({"type": name, "turn": ID}))
-    assert error.code == ErrorCode.BAD_REQUEST and "not supported yet by this server" in str(error) and error.id == ID
 
 
 @pytest.mark.parametrize(
@@ -153,8 +176,8 @@ def test_frames_over_the_limit_are_too_long() -> None:
 
 
 def test_text_is_cleaned_and_counted_in_characters() -> None:
-    assert wire.clean_text(" a\u0007\u202eb\tc\u0085 ", LIMITS) == "ab\tc"
-    assert wire.clean_text("\U0001f600" * 4000, LIMITS) == "\U0001f600" * 4000
+    assert clean_text(" a\u0007\u202eb\tc\u0085 ", LIMITS) == "ab\tc"
+    assert clean_text("\U0001f600" * 4000, LIMITS) == "\U0001f600" * 4000
 
 
 json_values = st.recursive(
@@ -162,7 +185,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-names = st.sampled_from([*wire.CommandName, *wire.LaterCommand])
+names = st.sampled_from(list(commands.CommandName))
 fields = st.sampled_from(["id", "text", "images", "region", "turn", "version", "session", "resume", "limit", "bytes"])
 
 
@@ -188,8 +211,8 @@ def test_what_is_accepted_is_what_was_sent(id: uuid.UUID, text: str) -> None:
         command = parse(type="turn", id=str(id), text=text)
     except BadRequest:
         return
-    assert isinstance(command, wire.TurnCommand) and command.id == str(id)
-    assert command.text == wire.clean_text(command.text, LIMITS) and command.text.encode()
+    assert isinstance(command, commands.TurnCommand) and command.id == str(id)
+    assert command.text == clean_text(command.text, LIMITS) and command.text.encode()
 
 
 places = st.fixed_dictionaries(
@@ -241,13 +264,22 @@ def test_server_frames() -> None:
     final = TurnFailed(session=SESSION, turn=ID, attempt=1, seq=2, code="busy", message="Wait.")
     shown = {"role": "user", "text": "What?", "html": None, "images": [SHA], "status": "completed", "error": None}
     rest = {"at": 12.5, "alternatives": [], "feedback": None, "region": {"image": SHA, "x": 0, "y": 0, "w": 1, "h": 1}}
+    rest["replaces"] = None
     assert wire.turn_to_dict(turn) == {"id": ID, **shown, **rest}
     assert wire.turn_to_dict(answer_turn(final, 1.0))["error"] == {"code": "busy", "message": "Wait."}
-    ready = json.loads(wire.ready_frame(SESSION, "m", Limits(image=ImageLimits(max_bytes=5)), [turn]))
+    ready = json.loads(wire.ready_frame(Session(SESSION, waiting=(turn,)), "m", Limits(ImageLimits(max_bytes=5))))
     assert ready["type"] == "ready" and ready["limits"]["image_bytes"] == 5 and len(ready["turns"]) == 1
     stored = json.loads(wire.image_stored_frame(ID, ImageRef(SHA, 4, 3, "image/png", 9)))
     assert stored == {"type": "image.stored", "id": ID, "image": SHA, "width": 4, "height": 3}
-    assert json.loads(wire.history_frame([turn], True))["more"] is True
+    page = Session(
+        SESSION, (Exchange(turn, answer_turn(final, 1.0, Feedback(1, True)), (Exchange(turn, turn),)),), more=True
+    )
+    history = json.loads(wire.history_frame(page))
+    assert history["more"] is True and [turn["role"] for turn in history["turns"]] == ["user", "assistant"]
+    assert history["turns"][1]["feedback"] == {"score": 1, "consent": True}
+    assert [other["text"] for other in history["turns"][0]["alternatives"]] == ["What?"]
+    listed = json.loads(wire.sessions_frame([SessionSummary(SESSION, "Cats", 5.0, 3)]))
+    assert listed["sessions"] == [{"id": SESSION, "title": "Cats", "at": 5.0, "turns": 3}]
     assert json.loads(wire.forgotten_frame({"turns": 2})) == {"type": "forgotten", "receipt": {"turns": 2}}
     assert json.loads(wire.error_frame(Busy("Wait.", id=ID))) == {
         "type": "error",

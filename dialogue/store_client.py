@@ -1,0 +1,86 @@
+"""The connection to Redis, its errors as ours, and the names of keys.
+
+The keys of a session share one slot by the hash tag: `visavis:{<session>}:<name>`, the names in `store_scripts`. Beside
+them stand `visavis:image:<sha256>`, `visavis:person:<person>` and `visavis:active` (session -> time of its last turn).
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+
+from visavis.dialogue.errors import StoreUnavailable, UnknownSession
+from visavis.dialogue.store_branches import KEY_NAMES
+
+MONTH_S = 30 * 24 * 3600
+NEW_SESSION_TTL_S = 24 * 3600  # a page that was opened and left behind shall not stay for a month
+ACTIVE = "visavis:active"
+
+
+def connect(url: str) -> Redis:
+    """A client for `url` (redis://, rediss://, unix://); lazy, with short time-outs and few retries.
+
+    Every write of the store may run twice, so retrying is safe. Close it with `await client.aclose()`.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=32,
+        timeout=5,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+    )
+    return Redis.from_pool(pool)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn whatever redis-py raises into `StoreUnavailable`."""
+    cancelled = _cancel_requests()
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable("The conversation store does not answer; please try again in a moment.") from error
+    if _cancel_requests() > cancelled:  # redis-py waits by `wait_for`, which in Python 3.11 may swallow a cancellation
+        raise asyncio.CancelledError
+
+
+def _cancel_requests() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def session_key(session: str, name: str) -> str:
+    return f"visavis:{{{session}}}:{name}"
+
+
+def session_keys(session: str) -> list[str]:
+    """All keys that a session can have."""
+    return [session_key(session, name) for name in KEY_NAMES]
+
+
+def image_key(sha256: str) -> str:
+    return f"visavis:image:{sha256}"
+
+
+def person_key(person: str) -> str:
+    return f"visavis:person:{person}"
+
+
+async def run_script(redis: Any, script: str, session: str, *args: str | int) -> Any:
+    """Run a script on the keys of a session."""
+    with store_errors():
+        return await redis.eval(script, len(KEY_NAMES), *session_keys(session), *args)
+
+
+def unknown_session() -> UnknownSession:
+    return UnknownSession("This conversation is not known here.")
+
+
+def milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,48 @@
+"""Pictures in Redis: each kept once, by the hash of its bytes, for as long as a session shows it."""
+
+from dataclasses import asdict
+
+from redis.asyncio import Redis
+
+from visavis.dialogue import store_records as records
+from visavis.dialogue import store_scripts as scripts
+from visavis.dialogue.errors import UnknownImage
+from visavis.dialogue.images import NormalisedImage
+from visavis.dialogue.store_client import MONTH_S, image_key, store_errors
+
+
+class ImageStore:
+    """Pictures by sha256. Every method raises `StoreUnavailable` when the store does not answer."""
+
+    def __init__(self, redis: Redis, *, ttl_s: int = MONTH_S) -> None:
+        self._redis = redis
+        self._ttl_s = ttl_s
+
+    async def save(self, session: str, image: NormalisedImage) -> None:
+        """Keep a picture on behalf of a session."""
+        key, ref = image_key(image.ref.sha256), records.dump(asdict(image.ref))
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hset(key, mapping={"data": image.data, "ref": ref, f"session:{session}": 1})
+        pipe.expire(key, self._ttl_s)
+        with store_errors():
+            await pipe.execute()
+
+    async def read(self, sha256: str) -> bytes:
+        """The normalised bytes; reading extends their time to live. Raises `UnknownImage`."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hget(image_key(sha256), "data")
+        pipe.expire(image_key(sha256), self._ttl_s)
+        with store_errors():
+            data, _ = await pipe.execute()
+        if data is None:
+            raise unknown_image()
+        return bytes(data)
+
+    async def release(self, session: str, sha256: str) -> bool:
+        """End a session's use of a picture; True when it was the last one and the picture is gone."""
+        with store_errors():
+            return bool(await self._redis.eval(scripts.RELEASE_IMAGE, 1, image_key(sha256), session))
+
+
+def unknown_image() -> UnknownImage:
+    return UnknownImage("One of the pictures is not known in this conversation; please send it again.")

@@ -1,0 +1,208 @@
+"""Conversations in Redis: made, read in parts, titled, listed by their owner, forgotten.
+
+A session's exchanges form branches (see `store_scripts`); what is read is always the current one.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from visavis.dialogue import store_branches as branches
+from visavis.dialogue import store_records as records
+from visavis.dialogue import store_scripts as scripts
+from visavis.dialogue.errors import Busy
+from visavis.dialogue.store_client import (
+    ACTIVE,
+    NEW_SESSION_TTL_S,
+    person_key,
+    run_script,
+    session_key,
+    session_keys,
+    store_errors,
+    unknown_session,
+)
+from visavis.dialogue.store_images import unknown_image
+from visavis.dialogue.store_turns import unknown_turn
+from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, SessionSummary
+
+SCHEMA = 2
+SHOWN_TURNS = 50
+LISTED_SESSIONS = 200
+_SEARCHED_EXCHANGES = 100
+_SEARCHED_AT_ONCE = 20
+
+
+class SessionStore:
+    """Conversations by session id. Every method raises `StoreUnavailable` when the store does not answer."""
+
+    def __init__(self, redis: Redis, *, ttl_s: int) -> None:
+        self._redis = redis
+        self._ttl_s = ttl_s
+
+    async def create(self, owner: str = "") -> str:
+        """A new session's id: 128 random bits. `owner` is the person who finds it again by a list."""
+        session = secrets.token_hex(16)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hset(session_key(session, "meta"), mapping={"schema": SCHEMA, "created": time.time(), "owner": owner})
+        pipe.expire(session_key(session, "meta"), NEW_SESSION_TTL_S)
+        with store_errors():
+            await pipe.execute()
+            if owner:
+                await self._list(owner, session)
+        return session
+
+    async def check(self, session: str) -> None:
+        """Raises `UnknownSession` unless there is such a session."""
+        with store_errors():
+            if not await self._redis.hexists(session_key(session, "meta"), "schema"):
+                raise unknown_session()
+
+    async def load(
+        self, session: str, before: str | None = None, exchanges: int = SHOWN_TURNS // 2, *, alternatives: bool = False
+    ) -> Session:
+        """The latest `exchanges` of the current branch, or those before the turn `before`; in one round trip.
+
+        Raises:
+            UnknownSession: no such session, or one that another version has written.
+        """
+        asked = (before or "", exchanges, int(alternatives))
+        loaded = await run_script(self._redis, branches.LOAD, session, *asked)
+        schema, owner, title, more, target, entries, others, queue, shown = loaded
+        if schema is None or int(schema) != SCHEMA:
+            raise unknown_session()
+        return Session(
+            session,
+            _with_alternatives(map(records.load_exchange, entries), others),
+            tuple(records.load_waiting(entry)[1] for entry in queue),
+            tuple(tuple(entry.decode().split()[1:]) for entry in shown),
+            bool(more),
+            None if target is None else records.load_exchange(target),
+            (owner or b"").decode(),
+            (title or b"").decode(),
+        )
+
+    async def select(self, session: str, turn: str) -> None:
+        """Make the branch with this turn the current one.
+
+        Raises:
+            UnknownTurn: it stands nowhere in the current branch, not as an alternative either. Busy: turns wait.
+        """
+        answer = int(await run_script(self._redis, branches.SELECT, session, turn))
+        if answer == 0:
+            raise unknown_turn(turn)
+        if answer < 0:
+            raise Busy("An answer is being written; please wait for it.", id=turn)
+
+    async def set_feedback(self, session: str, turn: str, feedback: Feedback) -> None:
+        """Keep what a person thinks of an answer, in place of what was thought before; raises `UnknownTurn`."""
+        if not await run_script(self._redis, branches.FEEDBACK, session, turn, records.dump_feedback(feedback)):
+            raise unknown_turn(turn)
+
+    async def set_title(self, session: str, title: str) -> None:
+        """Name a session; raises `UnknownSession`."""
+        await self.check(session)
+        with store_errors():
+            await self._redis.hset(session_key(session, "meta"), "title", title)
+
+    async def adopt(self, session: str, owner: str) -> None:
+        """Give a session without an owner to a person."""
+        with store_errors():
+            await self._redis.hset(session_key(session, "meta"), "owner", owner)
+            await self._list(owner, session)
+
+    async def summaries(self, owner: str, query: str = "") -> list[SessionSummary]:
+        """A person's sessions with turns, the latest first; only those where each word of `query` occurs in the title
+        or in one of the latest exchanges. Sessions that have expired leave the person's list."""
+        with store_errors():
+            listed: Any = await self._redis.zrange(
+                person_key(owner), 0, LISTED_SESSIONS - 1, desc=True, withscores=True
+            )
+            named = [(id.decode(), float(at)) for id, at in listed]
+            pipe = self._redis.pipeline(transaction=False)
+            for id, _ in named:
+                pipe.hmget(session_key(id, "meta"), ["schema", "title"])
+                pipe.llen(session_key(id, "turns"))
+            found = await pipe.execute() if named else []
+            summaries, gone = [], []
+            for (id, at), (schema, title), count in zip(named, found[::2], found[1::2], strict=True):
+                if schema is None:
+                    gone.append(id)
+                elif count:
+                    summaries.append(SessionSummary(id, (title or b"").decode(), at, count))
+            if gone:
+                await self._redis.zrem(person_key(owner), *gone)
+        words = query.casefold().split()
+        return await self._matching(summaries, words) if words else summaries
+
+    async def add_image(self, session: str, ref: ImageRef) -> None:
+        """Let the session show a stored picture; raises `UnknownSession`."""
+        added = (ref.sha256, records.dump(asdict(ref)), self._ttl_s)
+        if not await run_script(self._redis, scripts.ADD_IMAGE, session, *added):
+            raise unknown_session()
+
+    async def find_image(self, session: str, sha256: str) -> ImageRef:
+        """A picture of the session; raises `UnknownSession` or `UnknownImage`."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hexists(session_key(session, "meta"), "schema")
+        pipe.hget(session_key(session, "images"), sha256)
+        with store_errors():
+            known, ref = await pipe.execute()
+        if not known:
+            raise unknown_session()
+        if ref is None:
+            raise unknown_image()
+        return ImageRef(**json.loads(ref))
+
+    async def forget(self, session: str) -> tuple[int, list[str]]:
+        """Delete every key of a session: how many exchanges it had and which pictures. Raises `UnknownSession`."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hmget(session_key(session, "meta"), ["schema", "owner"])
+        pipe.llen(session_key(session, "turns"))
+        pipe.hkeys(session_key(session, "images"))
+        pipe.delete(*session_keys(session))
+        with store_errors():
+            (schema, owner), turns, images, _ = await pipe.execute()
+            await self._redis.zrem(ACTIVE, session)
+            if owner:
+                await self._redis.zrem(person_key(owner.decode()), session)
+        if schema is None:
+            raise unknown_session()
+        return int(turns), [image.decode() for image in images]
+
+    async def _list(self, owner: str, session: str) -> None:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.zadd(person_key(owner), {session: time.time()})
+        pipe.expire(person_key(owner), self._ttl_s)
+        await pipe.execute()
+
+    async def _matching(self, summaries: list[SessionSummary], words: list[str]) -> list[SessionSummary]:
+        kept = []
+        for start in range(0, len(summaries), _SEARCHED_AT_ONCE):
+            part = summaries[start : start + _SEARCHED_AT_ONCE]
+            pipe = self._redis.pipeline(transaction=False)
+            for summary in part:
+                pipe.lrange(session_key(summary.id, "turns"), -_SEARCHED_EXCHANGES, -1)
+            with store_errors():
+                found = await pipe.execute()
+            kept += [one for one, entries in zip(part, found, strict=True) if _occur(words, one, entries)]
+        return kept
+
+
+def _occur(words: list[str], summary: SessionSummary, entries: Iterable[bytes]) -> bool:
+    exchanges = map(records.load_exchange, entries)
+    texts = [summary.title, *(text for one in exchanges for text in (one.question.text, one.answer.text))]
+    said = "\n".join(texts).casefold()
+    return all(word in said for word in words)
+
+
+def _with_alternatives(exchanges: Iterable[Exchange], others: list[bytes]) -> tuple[Exchange, ...]:
+    """`others` are pairs: a turn, and an entry that stands in its place in another branch."""
+    found: dict[str, list[Exchange]] = {}
+    for turn, entry in zip(others[::2], others[1::2], strict=True):
+        found.setdefault(turn.decode(), []).append(records.load_exchange(entry))
+    return tuple(replace(one, alternatives=tuple(found.get(one.question.id, ()))) for one in exchanges)

@@ -1,0 +1,219 @@
+"""The life of a turn in Redis: queued, claimed by a lease with a fencing token, replayed while it runs, recorded.
+
+Whatever writes is one script and may run twice. Every method raises `StoreUnavailable` when the store does not answer.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from visavis.dialogue import store_branches as branches
+from visavis.dialogue import store_records as records
+from visavis.dialogue import store_scripts as scripts
+from visavis.dialogue.errors import Busy, UnknownTurn
+from visavis.dialogue.events import Event, FinalEvent
+from visavis.dialogue.store_client import (
+    ACTIVE,
+    NEW_SESSION_TTL_S,
+    image_key,
+    milliseconds,
+    person_key,
+    run_script,
+    session_key,
+    session_keys,
+    store_errors,
+    unknown_session,
+)
+from visavis.dialogue.store_images import unknown_image
+from visavis.dialogue.turns import Turn, answer_turn
+
+_ACTIVE_S = 60
+_REPLAY_ENTRIES = 1_000
+_TITLE_CHARACTERS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run a turn. `fence` grows with each claim of a session, `attempt` counts the runs of this turn."""
+
+    session: str
+    nonce: str
+    fence: int
+    attempt: int
+    position: int
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What has become of a turn: new replay events, and how it stands.
+
+    `position`: how many were ahead of it when it came, `ahead`: how many are now; None when it is not in the queue.
+    `is_leased`: somebody works on the session. `attempt`: the latest that was claimed, 1 when none was.
+    """
+
+    events: tuple[Event, ...]
+    cursor: str
+    position: int | None
+    ahead: int | None
+    is_leased: bool
+    is_running: bool
+    attempt: int
+    is_finished: bool
+
+
+class TurnStore:
+    """Queue, lease, replay and record of each session's turns; `kept_turns` counts questions and answers."""
+
+    def __init__(self, redis: Redis, *, ttl_s: int, replay_grace_s: int, kept_turns: int) -> None:
+        self._redis = redis
+        self._ttl_s = ttl_s
+        self._replay_grace_s = replay_grace_s
+        self._kept_exchanges = kept_turns // 2
+
+    async def submit(self, session: str, turn: Turn, max_waiting: int) -> int | None:
+        """Put a turn into the session's queue, once; how many are ahead of it, or None when it is answered already.
+
+        Raises:
+            UnknownSession, UnknownImage (a picture that is not the session's), UnknownTurn (the one to be replaced is
+            not in the current branch), Busy (too many turns wait).
+        """
+        with store_errors():
+            # First, so that a sweep finds the turn whatever happens next.
+            await self._redis.zadd(ACTIVE, {session: time.time()})
+        named = turn.images if turn.region is None else (*turn.images, turn.region.image)
+        bounds = (turn.replaces or "", max_waiting, self._ttl_s)
+        question = records.dump_question(turn)
+        answer, *rest = await run_script(self._redis, scripts.SUBMIT, session, turn.id, question, *bounds, *named)
+        match answer:
+            case b"waiting":
+                return int(rest[0])
+            case b"finished":
+                return None
+            case b"busy":
+                raise Busy(f"{rest[0]} messages are waiting already; please wait for an answer.", id=turn.id)
+            case b"unknown_image":
+                raise unknown_image()
+            case b"unknown_turn":
+                raise unknown_turn(turn.id)
+        raise unknown_session()
+
+    async def claim(self, session: str, nonce: str, lease_s: float, watch_s: float) -> Claim | None:
+        """Take the session's lease for its next turn; None when none waits or another holder is alive."""
+        times = (milliseconds(lease_s), milliseconds(watch_s))
+        claimed = await run_script(self._redis, scripts.CLAIM, session, nonce, *times)
+        if not claimed:
+            return None
+        position, turn = records.load_waiting(claimed[2])
+        return Claim(session, nonce, int(claimed[0]), int(claimed[1]), position, turn)
+
+    async def renew(self, claim: Claim, events: Sequence[Event], lease_s: float, watch_s: float | None) -> int:
+        """Renew the lease and append `events` to the replay: 0 go on, 1 somebody asked to stop, 2 nobody has watched
+        for as long as was said when somebody last did (`watch_s`; None: nobody does here), -1 the claim is lost."""
+        place = (claim.fence, claim.nonce, milliseconds(lease_s), claim.turn.id, events[-1].seq if events else 0)
+        bounds = (self._replay_grace_s, _REPLAY_ENTRIES, "" if watch_s is None else milliseconds(watch_s))
+        script, replay = scripts.RENEW, records.dump_events(events)
+        return int(await run_script(self._redis, script, claim.session, *place, replay, *bounds))
+
+    async def finish(self, claim: Claim, events: Sequence[Event], final: FinalEvent, owner: str = "") -> bool:
+        """Record turn and answer, extend the times to live and drop the lease, in one round trip; False: claim lost.
+
+        `events` are the last ones for the replay, `final` among them; `owner` is the person whose session it is.
+        """
+        return await self._finish(claim.session, claim.turn, final, events, owner, claim.nonce, claim.fence)
+
+    async def finish_waiting(self, session: str, turn: Turn, final: FinalEvent) -> bool:
+        """Record the end of a turn that is not running; False when it runs by now."""
+        return await self._finish(session, turn, final)
+
+    async def hand_over(self, claim: Claim) -> None:
+        """Drop the lease and leave the turn to the next process."""
+        await run_script(self._redis, scripts.HAND_OVER, claim.session, claim.nonce)
+
+    async def request_stop(self, session: str, turn: str) -> None:
+        """Ask whichever process runs the turn to stop it."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.sadd(session_key(session, "control"), turn)
+        pipe.expire(session_key(session, "control"), NEW_SESSION_TTL_S)
+        with store_errors():
+            await pipe.execute()
+
+    async def glance(self, session: str, turn: str, cursor: str, watch_s: float) -> Glance:
+        """What has become of a turn since `cursor`, in one round trip. Whoever looks watches, for `watch_s`."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.xrange(session_key(session, "live"), cursor if cursor == "-" else f"({cursor}", "+")
+        pipe.exists(session_key(session, "lease"))
+        pipe.hexists(session_key(session, "index"), turn)
+        pipe.lrange(session_key(session, "queue"), 0, -1)
+        pipe.hmget(session_key(session, "meta"), ["running", "attempt"])
+        pipe.pexpire(session_key(session, "watched"), milliseconds(watch_s))
+        with store_errors():
+            live, leased, finished, queue, (running, attempt), _ = await pipe.execute()
+        places = [records.load_place(entry) for entry in queue]
+        ahead = next((place for place, (id, _) in enumerate(places) if id == turn), None)
+        mine = [entry for _, entry in live if entry[b"turn"].decode() == turn]
+        events = tuple(event for entry in mine for event in records.load_events(entry[b"events"]))
+        cursor = live[-1][0].decode() if live else cursor
+        is_running = (running or b"").decode() == turn
+        seen = int(attempt) if is_running else 1
+        return Glance(events, cursor, dict(places).get(turn), ahead, bool(leased), is_running, seen, bool(finished))
+
+    async def load_final(self, session: str, turn: str) -> FinalEvent | None:
+        """The event that ended a turn, from the record."""
+        entry = await run_script(self._redis, branches.FIND, session, turn)
+        return None if entry is None else records.load_exchange(entry).answer.final
+
+    async def abandoned_sessions(self) -> list[str]:
+        """Sessions with a waiting turn and no live holder, for a sweep. Idle ones leave the list of active ones."""
+        with store_errors():
+            members: list[Any] = list(await self._redis.zrange(ACTIVE, 0, -1))
+            names = [member.decode() for member in members]
+            pipe = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipe.exists(session_key(name, "queue"))
+                pipe.exists(session_key(name, "lease"))
+            found = await pipe.execute() if names else []
+            waiting = {
+                name: bool(leased)
+                for name, queued, leased in zip(names, found[::2], found[1::2], strict=True)
+                if queued
+            }
+            now = time.time()
+            if waiting:  # refreshed first: a submit in between keeps its own, newer time
+                await self._redis.zadd(ACTIVE, {name: now for name in waiting}, xx=True)
+            if len(waiting) < len(names):
+                await self._redis.zremrangebyscore(ACTIVE, "-inf", now - _ACTIVE_S)
+        return [name for name, leased in waiting.items() if not leased]
+
+    async def _finish(
+        self,
+        session: str,
+        turn: Turn,
+        final: FinalEvent,
+        events: Sequence[Event] = (),
+        owner: str = "",
+        nonce: str = "",
+        fence: int = 0,
+    ) -> bool:
+        now = time.time()
+        answer = answer_turn(final, now)
+        title = " ".join((turn.text or answer.text).split())[:_TITLE_CHARACTERS]
+        what = (turn.id, records.dump_exchange(turn, now, final), turn.replaces or "", " ".join(turn.images), title)
+        replay = (events[-1].seq if events else 0, records.dump_events(events), self._replay_grace_s, _REPLAY_ENTRIES)
+        keys, args = session_keys(session), (nonce, *what, *replay, self._kept_exchanges, self._ttl_s, fence)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.eval(scripts.FINISH, len(keys), *keys, *args)
+        for image in {*turn.images, *answer.images}:
+            pipe.expire(image_key(image), self._ttl_s)
+        if owner:
+            pipe.zadd(person_key(owner), {session: now}, xx=True)
+            pipe.expire(person_key(owner), self._ttl_s)
+        with store_errors():
+            return bool((await pipe.execute())[0])
+
+
+def unknown_turn(turn: str) -> UnknownTurn:
+    return UnknownTurn("This turn is not known in this conversation.", id=turn)

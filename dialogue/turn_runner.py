@@ -1,0 +1,123 @@
+"""Which turns this process runs: those that wait in sessions that no living process works on.
+
+One task a session works off its queue. Knows no sockets and no commands.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from visavis.dialogue.context import Budget
+from visavis.dialogue.errors import StoreUnavailable
+from visavis.dialogue.limits import TurnPolicy
+from visavis.dialogue.store import Store
+from visavis.dialogue.turn_log import TurnLogs
+from visavis.dialogue.turn_run import TurnRun
+
+logger = logging.getLogger(__name__)
+
+
+class TurnRunner:
+    """Works off the queues of sessions; `variation` as in `TurnRun`."""
+
+    def __init__(
+        self,
+        store: Store,
+        logs: TurnLogs,
+        model: BaseChatModel,
+        policy: TurnPolicy,
+        budget: Budget,
+        variation: Mapping[str, Any],
+    ) -> None:
+        self.is_draining = False
+        self._store = store
+        self._logs = logs
+        self._model = model
+        self._policy = policy
+        self._budget = budget
+        self._variation = variation
+        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._wanted: set[str] = set()
+        self._runs: dict[tuple[str, str], TurnRun] = {}
+
+    @property
+    def running_turns(self) -> int:
+        return len(self._runs)
+
+    def want(self, session: str) -> None:
+        """See that the session's queue is worked off. No await here nor at the end of `_work_off`: none is missed."""
+        if self.is_draining:
+            return
+        self._wanted.add(session)
+        if session not in self._workers:
+            self._workers[session] = asyncio.create_task(self._work_off(session))
+
+    def cancel(self, session: str, turn: str) -> bool:
+        """Stop a turn that runs here; False when it does not."""
+        run = self._runs.get((session, turn))
+        if run is not None:
+            run.cancel()
+        return run is not None
+
+    def leave(self, session: str) -> None:
+        """Stop working on a session that is gone."""
+        if worker := self._workers.get(session):
+            worker.cancel()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Begin nothing new, let running turns finish for `timeout_s`, hand the others over to another process."""
+        self.is_draining = True
+        tasks = list(self._workers.values())
+        if tasks and timeout_s > 0:
+            await asyncio.wait(tasks, timeout=timeout_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def sweep(self) -> None:
+        """Run turns that wait while no living process holds their session."""
+        for session in await self._store.turns.abandoned_sessions():
+            self.want(session)
+
+    async def sweep_forever(self) -> None:
+        """`sweep` again and again, whatever happens."""
+        while True:
+            try:
+                await self.sweep()
+            except StoreUnavailable:
+                logger.warning("the store does not answer; the sweep for abandoned turns goes on trying")
+            except Exception:  # the edge of a task
+                logger.exception("the sweep for abandoned turns failed; it goes on")
+            await asyncio.sleep(self._policy.sweep_s)
+
+    async def _work_off(self, session: str) -> None:
+        try:
+            while session in self._wanted and not self.is_draining:
+                self._wanted.discard(session)
+                while not self.is_draining and await self._run_next(session):
+                    pass
+        except StoreUnavailable:
+            logger.warning("the store does not answer; the turns of a session wait for the next sweep")
+        except Exception:  # the edge of a task
+            logger.exception("a session's turns could not be run; they wait for the next sweep")
+        finally:
+            del self._workers[session]
+
+    async def _run_next(self, session: str) -> bool:
+        """Run the session's next turn; False when none waits or another process has the session."""
+        times = (self._policy.lease_s, self._policy.watch_s)
+        claim = await self._store.turns.claim(session, secrets.token_hex(8), *times)
+        if claim is None:
+            return False
+        log = self._logs.get(session, claim.turn.id)
+        run = TurnRun(claim, log, self._store, self._model, self._policy, self._budget, self._variation)
+        self._runs[session, claim.turn.id] = run
+        try:
+            await run.execute()
+        finally:
+            del self._runs[session, claim.turn.id]
+        return True
