@@ -161,6 +161,8 @@ def caption(
             all_well = run(caption_site(settings, site, write=write))
         else:
             found = captions.find_photos(photos or [])
+            if not found:
+                fail("there are no photos in the folders given", code=1)
             printer = captions.json_printer if as_json else captions.csv_printer if as_csv else captions.line_printer
             all_well = run(captions.captions(settings, found, printer()))
         if not all_well:

@@ -50,9 +50,11 @@ async def caption_site(settings: Settings, site: Path, *, write: bool) -> bool:
     for item in missing:
         typer.echo(f"{item.page.relative_to(site)}:{item.line}: {item.photo.name}: {_outcome(said[str(item.photo)])}")
     if write:
-        _write_all(missing, alts)
-    count = sum(str(item.photo) in alts for item in missing)
-    typer.echo(f"{count} alt texts {'written' if write else 'would be written; --write does it'}", err=True)
+        count = sum(_write(page, alts, site) for page in dict.fromkeys(item.page for item in missing))
+        typer.echo(f"{count} alt texts written", err=True)
+    else:
+        count = sum(str(item.photo) in alts for item in missing)
+        typer.echo(f"{count} alt texts would be written; --write does it", err=True)
     return all_well
 
 
@@ -70,10 +72,15 @@ def missing_alts(site: Path) -> Iterator[MissingAlt]:
         raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(site))
     root = site.resolve()
     for page in sorted(path for path in site.rglob("*") if path.suffix.lower() in PAGE_SUFFIXES and path.is_file()):
-        for start, line, source in bare_images(read_page(page)):
-            photo = _local_file(source, page, root)
-            if photo is not None:
-                yield MissingAlt(page, start, line, photo)
+        if not page.is_symlink():
+            yield from _missing_in(page, read_page(page), root)
+
+
+def _missing_in(page: Path, text: str, root: Path) -> Iterator[MissingAlt]:
+    for start, line, source in bare_images(text):
+        photo = _local_file(source, page, root)
+        if photo is not None:
+            yield MissingAlt(page, start, line, photo)
 
 
 def read_page(page: Path) -> str:
@@ -116,20 +123,23 @@ def _local_file(source: str, page: Path, root: Path) -> Path | None:
         return None
 
 
-def _write_all(missing: Sequence[MissingAlt], alts: Mapping[str, str]) -> None:
-    for page in dict.fromkeys(item.page for item in missing):
-        places = {
-            item.start: alts[str(item.photo)] for item in missing if item.page == page and str(item.photo) in alts
-        }
-        if places:
-            _replace(page, with_alts(read_page(page), places))
+def _write(page: Path, alts: Mapping[str, str], site: Path) -> int:
+    """How many were written. The page is read again: it may have changed while the model looked at the pictures."""
+    text = read_page(page)
+    places = {
+        item.start: alts[str(item.photo)] for item in _missing_in(page, text, site.resolve()) if str(item.photo) in alts
+    }
+    if places:
+        _replace(page, with_alts(text, places))
+    return len(places)
 
 
 def with_alts(text: str, places: Mapping[int, str]) -> str:
     """The page with an `alt` in the tags that begin at `places`."""
     for start in sorted(places, reverse=True):
         end = start + len(TAG)
-        text = f'{text[:end]} alt="{html.escape(places[start])}"{text[end:]}'
+        alt = html.escape(places[start]).encode("ascii", "xmlcharrefreplace").decode()  # fits any encoding
+        text = f'{text[:end]} alt="{alt}"{text[end:]}'
     return text
 
 

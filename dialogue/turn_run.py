@@ -52,7 +52,8 @@ class TurnRun:
         self._model = model
         self._policy = policy
         self._budget = budget
-        self._options = {} if claim.turn.seed is None else {**variation, "seed": claim.turn.seed} if variation else {}
+        varies = variation and claim.turn.seed is not None
+        self._options = {**variation, "seed": claim.turn.seed} if varies else {}
         self._answer = Answer(log, claim.attempt, claim.turn.at)
         self._owner = ""
         self._stop: _Stop | None = None

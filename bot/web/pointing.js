@@ -25,10 +25,17 @@ export class Pointing {
     this.onchange = onchange;
     this.frame = h("div", { class: "box", hidden: true });
     this.image = h("img", { src: url, alt: strings.pictureSent, draggable: "false" });
+    this.image.onload = () => this.#fill();
     this.element = h("div", { class: "pointing", tabindex: "0", role: "group", "aria-label": strings.pointKeys });
     this.element.append(this.image, this.frame);
     this.element.onpointerdown = (event) => event.button === 0 && this.#drag(event);
     this.element.onkeydown = (event) => this.#key(event);
+  }
+
+  /** As large as the window allows: the box needs an image without empty margins, so `object-fit` will not do. */
+  #fill() {
+    const { naturalWidth: width, naturalHeight: height } = this.image;
+    this.image.style.width = `min(100vw - 2rem, (100dvh - 8rem) * ${width / height})`;
   }
 
   /** @param {PointerEvent} event */
@@ -44,7 +51,7 @@ export class Pointing {
       const drawn = box.w >= SMALLEST && box.h >= SMALLEST;
       this.#set(drawn ? box : inside({ x: from.x - TAPPED / 2, y: from.y - TAPPED / 2, w: TAPPED, h: TAPPED }));
     };
-    this.element.onpointercancel = this.element.onpointerup;
+    this.element.onpointercancel = () => (this.element.onpointermove = this.element.onpointerup = null);
   }
 
   /** @param {KeyboardEvent} event */

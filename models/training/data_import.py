@@ -163,6 +163,8 @@ def _inside(source: Path, photo: Path) -> Path | None:
 
 
 def _link(photo: Path, place: Path) -> None:
+    if place.exists() and place.samefile(photo):  # imported before, or SRC is DST: unlinking it could lose the photo
+        return
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     try:

@@ -124,8 +124,9 @@ def _things(image: Path, row: dict[str, Any]) -> Iterator[Item]:
 def _dialogues(image: Path, row: dict[str, Any]) -> Iterator[Item]:
     history: tuple[Exchange, ...] = ()
     for position, turn in enumerate(row["turns"]):
-        question, answer, short = turn["question"], turn["answer"], turn["short"]
-        yield Item(Section.DIALOGUES, image, question, (short,), history, answer, position)
+        question, answer, short = turn["question"], turn["answer"], turn.get("short")
+        if short:  # what has no short form cannot be scored; it still was said
+            yield Item(Section.DIALOGUES, image, question, (short,), history, answer, position)
         history = (*history, (question, answer))
 
 

@@ -2,12 +2,14 @@
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from visavis.bot import site_captions
 from visavis.bot.cli import app
 from visavis.bot.site_captions import bare_images, missing_alts, read_page, with_alts
 
@@ -83,3 +85,37 @@ def test_flags_that_make_no_sense_together_are_refused(flags: list[str]) -> None
     result = CliRunner().invoke(app, ["caption", *flags])
     assert result.exit_code == 2
     assert "--site FOLDER" in result.stderr
+
+
+def test_letters_of_any_script_fit_any_encoding() -> None:
+    changed = with_alts("<img src=a.png>", {0: "a café 猫"})
+    assert changed == '<img alt="a caf&#233; &#29483;" src=a.png>'
+
+
+def test_a_page_that_changed_meanwhile_is_read_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = site / "index.html"
+
+    async def slow(settings: object, photos: list[Path], show: Callable[[dict[str, object]], None]) -> bool:
+        page.write_bytes(b"<p>new</p>" + PAGE)
+        for photo in photos:
+            show({"image": str(photo), "caption": "A square.", "confidence": None})
+        return True
+
+    monkeypatch.setattr(site_captions, "captions", slow)
+    result = CliRunner().invoke(app, ["caption", "--site", str(site), "--write"])
+    assert result.exit_code == 0, result.output
+    written = page.read_bytes()
+    assert written.count(b' alt="A square."') == 3
+    assert written.replace(b' alt="A square."', b"") == b"<p>new</p>" + PAGE
+    assert b'<IMG alt="A square." SRC=red.png>' in written
+
+
+def test_a_page_that_is_a_link_is_left(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.html").write_text('<img src="site/red.png">', encoding="utf-8")
+    (site / "linked.html").symlink_to(tmp_path / "elsewhere.html")
+    assert {item.page.name for item in missing_alts(site)} == {"index.html"}
+
+
+def test_a_folder_without_photos_is_said(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["caption", str(tmp_path)])
+    assert result.exit_code == 1 and "no photos" in result.stderr

@@ -110,3 +110,12 @@ def test_nothing_to_read_is_said(source: Path, tmp_path: Path) -> None:
     write(source / "x.json", [{"image": "gone.jpg", "conversations": [{"from": "human", "value": "a"}] * 2}])
     with pytest.raises(ValueError, match="none of the photos"):
         import_data(DataFormat.LLAVA, source, tmp_path / "out")
+
+
+def test_photos_that_lie_in_their_place_already_stay_there(tmp_path: Path) -> None:
+    kept = photo(tmp_path / "images" / "1.jpg")
+    talk = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A dog."}]
+    write(tmp_path / "images" / "a.json", [{"image": "1.jpg", "conversations": talk}])
+    import_data(DataFormat.LLAVA, tmp_path / "images", tmp_path)
+    assert kept.read_bytes() == drawn_picture()
+    assert [read.path for read in load_photos([tmp_path])] == [kept]

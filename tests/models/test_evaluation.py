@@ -295,3 +295,12 @@ def test_predictions_that_cannot_be_written_are_refused_before_the_run(
 ) -> None:
     with pytest.raises(OSError, match="nowhere"):
         evaluate_command(folder, dataclasses.replace(options, predictions=folder / "nowhere" / "said.jsonl"))
+
+
+def test_a_turn_without_a_short_form_is_said_but_not_scored(tmp_path: Path) -> None:
+    file = tmp_path / "dialogues.dev.jsonl"
+    (tmp_path / "a.png").write_bytes(b"only looked up")
+    turns = [{"question": "Is it?", "answer": "It is."}, {"question": "What?", "answer": "A dog.", "short": "dog"}]
+    file.write_text(json.dumps({"image": "a.png", "turns": turns}) + "\n", encoding="utf-8")
+    (item,) = read_items(Section.DIALOGUES, file)
+    assert item.question == "What?" and item.history == (("Is it?", "It is."),)
