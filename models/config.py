@@ -22,12 +22,18 @@ class ObjectConfig:
     """The object tower, EfficientNet-Lite2: a second look at the picture by a classifier of things.
 
     `resolution` is the side of its square input, `channels` the width of its last block, `head_size` that of its head;
-    `image_mean` and `image_std` are those of the pixels that the model is given, which are mapped to -1..1.
+    `image_mean` and `image_std` are those of the pixels that the model is given, which are mapped to -1..1. With
+    `kinds` (of things that its classifier knows) the names of the likeliest `tags` stand beside the patches, each of
+    `tag_tokens` answer tokens at most, and `read_tokens` of words that were read in the picture.
     """
 
     resolution: int = 224
     channels: int = 352
     head_size: int = 1280
+    kinds: int = 0
+    tags: int = 4
+    tag_tokens: int = 6
+    read_tokens: int = 16
     image_mean: tuple[float, ...] | list[float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, ...] | list[float] = (0.229, 0.224, 0.225)
 
@@ -35,6 +41,11 @@ class ObjectConfig:
     def cells(self) -> int:
         """How many positions it adds behind the patches."""
         return (self.resolution // 32) ** 2
+
+    @property
+    def tag_rows(self) -> int:
+        """How many positions the names, and the words read, take behind those."""
+        return self.tags * self.tag_tokens + self.read_tokens if self.kinds else 0
 
 
 @dataclass
@@ -100,8 +111,13 @@ class ModelConfig:
 
     @property
     def object_cells(self) -> int:
-        """How many of the last picture positions are the object tower's: 0 without one."""
+        """How many picture positions behind the patches are the object tower's: 0 without one."""
         return 0 if self.objects is None else self.objects.cells
+
+    @property
+    def tag_rows(self) -> int:
+        """How many of the last picture positions are object tags."""
+        return 0 if self.objects is None else self.objects.tag_rows
 
 
 def _part(kind: type[Part], value: Part | Mapping[str, Any]) -> Part:

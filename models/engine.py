@@ -299,8 +299,10 @@ class InferenceEngine:
         encoded = self._processor.encode_question(request.question, request.history)
         text = {name: ids.to(self._model.device) for name, ids in encoded.items()}
         patches = state.patches.shape[1]
-        cells = self._model.config.object_cells
-        mask = None if request.region is None else patch_mask(request.region, patches, cells).to(self._model.device)
+        config = self._model.config
+        mask = None
+        if request.region is not None:
+            mask = patch_mask(request.region, patches, config.object_cells, config.tag_rows).to(self._model.device)
         self.counters.fusion_forwards += 1
         memory = self._model.fuse(state, text["input_ids"], text["attention_mask"], text["token_type_ids"], mask)
         return memory, text["input_ids"].shape[1], patches

@@ -13,12 +13,15 @@ from torch import Tensor
 from visavis.models.generation import Region
 
 
-def patch_mask(region: Region, patches: int, cells: int = 0) -> Tensor:
-    """(1, P), True where the region is touched by a patch, or by one of the `cells` of the object tower, which are the
-    last positions; tokens before the grid of patches stay visible."""
-    side = math.isqrt(patches - cells)
-    before = torch.ones(patches - cells - side * side, dtype=torch.bool)
-    return torch.cat([before, _touched(region, side), _touched(region, math.isqrt(cells))])[None]
+def patch_mask(region: Region, positions: int, cells: int = 0, tags: int = 0) -> Tensor:
+    """(1, P), True where the region is touched by a patch, or by one of the `cells` of the object tower behind them.
+
+    Tokens before the grid of patches stay visible; the last positions, `tags` of the whole picture, do not.
+    """
+    patches = positions - cells - tags
+    side = math.isqrt(patches)
+    before, tagged = torch.ones(patches - side * side, dtype=torch.bool), torch.zeros(tags, dtype=torch.bool)
+    return torch.cat([before, _touched(region, side), _touched(region, math.isqrt(cells)), tagged])[None]
 
 
 def _touched(region: Region, side: int) -> Tensor:

@@ -50,6 +50,7 @@ class VisavisConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
 
     object_cells = ModelConfig.object_cells
+    tag_rows = ModelConfig.tag_rows
 
     @classmethod
     def of(cls, config: ModelConfig) -> VisavisConfig:

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from visavis.models.config import ModelConfig
 from visavis.models.fusion import create_fusion
 from visavis.models.generation_decoder import GenerationDecoder
+from visavis.models.image_features import ImageFeatures
 from visavis.models.kv_cache import KeyValue, KVCache
+from visavis.models.object_tags import ObjectTags
 from visavis.models.text_encoder import TextEncoder
 from visavis.models.vision_encoder import ImageProjection, VisionEncoder
 
@@ -26,7 +28,8 @@ INITIAL_STD = 0.02
 
 @dataclass(frozen=True)
 class ImageState:
-    """All that is computed from the picture alone: patches (N, P, D) and every layer's keys and values of them."""
+    """All that is computed from the picture alone: `patches` (N, P, D), with the object tower's cells and tags behind
+    them, and every layer's keys and values of them."""
 
     patches: Tensor
     fusion: tuple[KeyValue, ...]
@@ -70,6 +73,7 @@ class FusedEncoder(nn.Module):
         self.vision = VisionEncoder(config.vision, config.objects)
         self.text = TextEncoder(config.text)
         self.image_projection = ImageProjection(config.vision.hidden_size, width, config.objects)
+        self.tags = ObjectTags(config.objects, width) if config.objects is not None and config.objects.kinds else None
         same = config.text.hidden_size == width
         self.text_projection = nn.Identity() if same else nn.Linear(config.text.hidden_size, width)
         self.fusion = create_fusion(config.fusion)
@@ -114,13 +118,16 @@ class VisavisModel(nn.Module):
         """What the parameters are."""
         return self.decoder.token_embedding.weight.dtype
 
-    def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """(N, 3, H, W) -> tower features (N, P, D_v): the costly call, worth a cache."""
+    def encode_image(self, pixel_values: Tensor) -> ImageFeatures:
+        """(N, 3, H, W) -> the towers' features: the costly call, worth a cache."""
         return self.encoder.vision(pixel_values)  # type: ignore[no-any-return]
 
-    def image_state(self, image_features: Tensor) -> ImageState:
-        """Tower features (N, P, D_v) -> everything else that depends on the picture alone."""
-        patches = self.encoder.image_projection(image_features)
+    def image_state(self, features: ImageFeatures) -> ImageState:
+        """The towers' features -> everything else that depends on the picture alone."""
+        patches = self.encoder.image_projection(features)
+        if self.encoder.tags is not None and features.kinds is not None:
+            tags = self.encoder.tags(features.kinds, features.read, self.decoder.token_embedding)
+            patches = torch.cat([patches, tags], dim=1)
         return ImageState(patches, self.encoder.fusion.remember(patches), self.decoder.remember(patches))
 
     def fuse(

@@ -1,12 +1,13 @@
-"""The image encoder: pixels to features of patches, by our DINOv2 or any transformers vision model, and to cells of the
-object tower.
+"""The image encoder: pixels to features of patches, by our DINOv2 or any transformers vision model, and to cells and
+kinds of the object tower.
 
 Shape letters: B pictures, P patches (a class token first, where the model has one), O cells of the object tower,
-D_v the tower's width, C the object tower's.
+D_v the tower's width, C the object tower's, K kinds of things.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from visavis.models.config import ObjectConfig
 from visavis.models.efficientnet_lite import EfficientNetLite
+from visavis.models.image_features import ImageFeatures
 from visavis.models.tower_configs import Dinov2Config
 from visavis.models.vision_transformer import VisionTransformer
 
@@ -28,40 +30,59 @@ class VisionEncoder(nn.Module):
         self.objects = None if objects is None else ObjectTower(objects)
         self.forwards = 0
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised pixels -> (B, P, D_v), the last hidden states after the tower's final norm.
+    def forward(self, pixel_values: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) normalised pixels -> features; patches are the last hidden states after the tower's norm."""
+        return self.finish(self.begin(pixel_values, 0), 0)
 
-        With an object tower (B, P + O, max(D_v, C)): its cells stand behind the patches, the narrower of the two
-        filled up with zeros.
-        """
+    def begin(self, pixel_values: Tensor, later: int) -> ImageFeatures:
+        """All but the last `later` blocks and the norm of the tower: what training keeps of a photo while those blocks
+        still learn. Only our own tower can be cut; one of transformers runs whole here."""
         self.forwards += pixel_values.shape[0]
-        patches: Tensor = self.tower(pixel_values)
-        if self.objects is None:
-            return patches
-        cells: Tensor = self.objects(pixel_values)
-        width = max(patches.shape[2], cells.shape[2])
-        return torch.cat([F.pad(part, (0, width - part.shape[2])) for part in (patches, cells)], dim=1)
+        patches: Tensor
+        if isinstance(self.tower, VisionTransformer):
+            patches = self.tower.run(self.tower.embed(pixel_values), 0, len(self.tower.blocks) - later)
+        else:
+            patches = self.tower(pixel_values)
+        return ImageFeatures(patches) if self.objects is None else ImageFeatures(patches, *self.objects(pixel_values))
+
+    def finish(self, features: ImageFeatures, later: int) -> ImageFeatures:
+        """What `begin` left out."""
+        if not isinstance(self.tower, VisionTransformer):
+            return features
+        blocks = len(self.tower.blocks)
+        patches = self.tower.layernorm(self.tower.run(features.patches, blocks - later, blocks))
+        return replace(features, patches=patches)
 
 
 class ObjectTower(nn.Module):
-    """EfficientNet-Lite2 on pixels that were normalised for another tower."""
+    """EfficientNet-Lite2 on pixels that were normalised for another tower; with its own classifier where the
+    configuration says how many kinds of things it knows."""
 
     def __init__(self, config: ObjectConfig) -> None:
         super().__init__()
         self.resolution = config.resolution
         self.network = EfficientNetLite()
+        if config.kinds:
+            self.head = nn.Linear(config.channels, config.head_size)
+            self.classes = nn.Linear(config.head_size, config.kinds)
+        self.kinds = config.kinds
         # Its own scale: (255 x - 127) / 128 of pixels x in 0..1.
         self.scale = [std * 255 / 128 for std in config.image_std]
         self.shift = [(255 * mean - 127) / 128 for mean in config.image_mean]
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, O, C)."""
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> cells (B, O, C), and the log-probabilities of kinds (B, K) if it has a classifier."""
         if pixel_values.shape[-1] != self.resolution:
             size = (self.resolution, self.resolution)
             pixel_values = F.interpolate(pixel_values, size, mode="bilinear", antialias=True)
         scale, shift = (pixel_values.new_tensor(values)[:, None, None] for values in (self.scale, self.shift))
         maps: Tensor = self.network(pixel_values * scale + shift)
-        return maps.flatten(2).transpose(1, 2)
+        cells = maps.flatten(2).transpose(1, 2)
+        return (cells, self.classify(cells)) if self.kinds else (cells,)
+
+    def classify(self, cells: Tensor) -> Tensor:
+        """(B, O, C) -> (B, K) log-probabilities."""
+        return self.classes(F.relu6(self.head(cells)).mean(dim=1)).float().log_softmax(-1)  # type: ignore[no-any-return]
 
 
 class ImageProjection(nn.Module):
@@ -70,19 +91,16 @@ class ImageProjection(nn.Module):
     def __init__(self, vision_width: int, width: int, objects: ObjectConfig | None) -> None:
         super().__init__()
         self.patches = nn.Sequential(nn.Linear(vision_width, width), nn.LayerNorm(width))
-        self.vision_width, self.config = vision_width, objects
         if objects is not None:
             self.head = nn.Linear(objects.channels, objects.head_size)
             self.objects = nn.Sequential(nn.Linear(objects.head_size, width), nn.LayerNorm(width))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, P + O, max(D_v, C)) -> (B, P + O, D)."""
-        if self.config is None:
-            return self.patches(features)  # type: ignore[no-any-return]
-        split = features.shape[1] - self.config.cells
-        patches = self.patches(features[:, :split, : self.vision_width])
-        cells = self.objects(F.relu6(self.head(features[:, split:, : self.config.channels])))
-        return torch.cat([patches, cells], dim=1)
+    def forward(self, features: ImageFeatures) -> Tensor:
+        """-> (B, P + O, D)."""
+        patches: Tensor = self.patches(features.patches)
+        if features.cells is None:
+            return patches
+        return torch.cat([patches, self.objects(F.relu6(self.head(features.cells)))], dim=1)
 
 
 def create_tower(config: Any) -> nn.Module:

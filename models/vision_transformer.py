@@ -36,10 +36,13 @@ class VisionTransformer(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, C, height, width) normalised pixels -> (B, P, D), after the last norm."""
-        states = self.embed(pixel_values)
-        for block in self.blocks:
+        return self.layernorm(self.run(self.embed(pixel_values), 0, len(self.blocks)))  # type: ignore[no-any-return]
+
+    def run(self, states: Tensor, start: int, end: int) -> Tensor:
+        """Blocks `start` up to `end` of states (B, P, D)."""
+        for block in self.blocks[start:end]:
             states = block(states)
-        return self.layernorm(states)  # type: ignore[no-any-return]
+        return states
 
 
 class PatchEmbeddings(nn.Module):

@@ -10,15 +10,18 @@ Shape letters: N photos, T packed text tokens, S packed answer tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from visavis.models.processor import Processor
 from visavis.models.prompt import Exchange
-from visavis.models.training.data import Example, Photo, examples_of
+from visavis.models.training.data import Example, Photo, examples_of, mirrored
+from visavis.models.training.tag_lessons import Shown, TagLessons
 
 IGNORED = -100
 Text = tuple[str, tuple[Exchange, ...]]
@@ -26,11 +29,21 @@ Text = tuple[str, tuple[Exchange, ...]]
 
 @dataclass(frozen=True)
 class Row:
-    """One photo with its distinct texts and its answers as (index of the text, token ids with the end token)."""
+    """One photo with its distinct texts and its answers as (index of the text, token ids with the end token).
+
+    It may be `mirrored`, or `shown` with tags and words that are not its own.
+    """
 
     photo: Photo
     texts: list[Text]
     answers: list[tuple[int, list[int]]]
+    mirrored: bool = False
+    shown: Shown | None = None
+
+    @property
+    def view(self) -> tuple[Path, bool]:
+        """What the feature cache knows it by."""
+        return self.photo.path, self.mirrored
 
 
 @dataclass(frozen=True)
@@ -54,24 +67,53 @@ class PackedAnswers:
         return torch.cat([own.new_ones(*own.shape[:2], patches), own], dim=2)[:, None]
 
 
-def epoch_rows(
-    photos: Sequence[Photo],
-    processor: Processor,
-    *,
-    size: int,
-    seed: int,
-    max_tokens: int,
-    **shares: float,
-) -> Iterator[list[Row]]:
-    """One epoch in batches of `size` photos, in an order that `seed` fixes; the last, smaller batch is kept.
+@dataclass(frozen=True)
+class Mix:
+    """What an epoch is made of: `batch_photos` a batch, a share of them mirrored; to `lesson_share` of the photos a
+    row of swapped tags is added. `shares` are the options of `examples_of`."""
 
-    `shares` are those of `examples_of`.
-    """
-    chance = random.Random(seed)
-    order = chance.sample(range(len(photos)), len(photos))
-    for start in range(0, len(order), size):
-        chosen = [photos[index] for index in order[start : start + size]]
-        yield [make_row(photo, examples_of(photo, chance, **shares), processor, max_tokens) for photo in chosen]
+    batch_photos: int
+    max_tokens: int
+    mirror_share: float = 0.0
+    lesson_share: float = 0.0
+    shares: Mapping[str, Any] = field(default_factory=dict)
+
+
+class EpochRows:
+    """Makes the rows of an epoch, which its seed fixes."""
+
+    def __init__(self, photos: Sequence[Photo], processor: Processor, mix: Mix, lessons: TagLessons | None) -> None:
+        self.photos, self.processor, self.mix, self.lessons = photos, processor, mix, lessons
+
+    def batches(self, seed: int) -> Iterator[tuple[int, list[Row]]]:
+        """The number of photos and the rows of every batch, in chance's order; the last, smaller one is kept."""
+        chance, size = random.Random(seed), self.mix.batch_photos
+        order = chance.sample(range(len(self.photos)), len(self.photos))
+        for start in range(0, len(order), size):
+            chosen = [self.photos[index] for index in order[start : start + size]]
+            rows = [self._row(photo, chance) for photo in chosen]
+            yield len(chosen), rows + [self._lesson(photo, chance) for photo in chosen if self._teaches(chance)]
+
+    def _teaches(self, chance: random.Random) -> bool:
+        return self.lessons is not None and chance.random() < self.mix.lesson_share
+
+    def _row(self, photo: Photo, chance: random.Random) -> Row:
+        flip = chance.random() < self.mix.mirror_share
+        examples = examples_of(photo, chance, **self.mix.shares)
+        if flip:
+            examples = [mirrored_example(item) for item in examples]
+        return replace(make_row(photo, examples, self.processor, self.mix.max_tokens), mirrored=flip)
+
+    def _lesson(self, photo: Photo, chance: random.Random) -> Row:
+        assert self.lessons is not None
+        shown, examples = self.lessons.lesson(photo, chance)
+        return replace(make_row(photo, examples, self.processor, self.mix.max_tokens), shown=shown)
+
+
+def mirrored_example(example: Example) -> Example:
+    """The same of the mirrored photo."""
+    history = tuple((mirrored(asked), mirrored(answered)) for asked, answered in example.history)
+    return Example(mirrored(example.question), history, mirrored(example.answer))
 
 
 def make_row(photo: Photo, examples: Sequence[Example], processor: Processor, max_tokens: int) -> Row:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis.models.prompt import CAPTION_PROMPT, Exchange, in_one_word
+from visavis.models.training.caption_questions import choose
 
 CAPTION_REQUESTS = (CAPTION_PROMPT, "What is in this picture?", "What do you see?", "Caption this photo.")
 KINDS = ("captions", "questions", "dialogues")
@@ -112,17 +113,20 @@ def examples_of(
     short_share: float = 0.3,
     turn_share: float = 1.0,
     caption_share: float = 1.0,
+    made_questions: int = 0,
 ) -> list[Example]:
     """What one epoch learns from a photo: all captions, all questions, all turns with the true dialogue before them.
 
     The captions of a photo share one request (one text to encode); a share of the turns is asked again for one word.
     With `turn_share` below 1 a photo that has captions brings its dialogue along only that often; `caption_share` is
-    the same for its captions.
+    the same for its captions. Of the questions that its captions answer (`caption_questions`), about `made_questions`
+    are asked.
     """
     request = chance.choice(CAPTION_REQUESTS)
     captions = photo.captions if chance.random() < caption_share else []
     examples = [Example(request, (), caption) for caption in captions]
     examples += [Example(in_one_word(item.question), (), chance.choice(item.answers)) for item in photo.questions]
+    examples += _made(photo, chance, made_questions, short_share)
     if photo.captions and chance.random() >= turn_share:
         return examples
     history: tuple[Exchange, ...] = ()
@@ -132,6 +136,23 @@ def examples_of(
             examples.append(Example(in_one_word(turn.question), history, turn.short))
         history = (*history, (turn.question, turn.answer))
     return examples
+
+
+def _made(photo: Photo, chance: random.Random, count: int, short_share: float) -> list[Example]:
+    if not count:
+        return []
+    return [
+        Example(in_one_word(item.question), (), item.short)
+        if chance.random() < short_share
+        else Example(item.question, (), item.answer)
+        for item in choose(photo.captions, chance, count)
+    ]
+
+
+def mirrored(text: str) -> str:
+    """The text that is true of the mirrored photo: left and right change places."""
+    sides = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    return re.sub(r"(?<![a-zA-Z])([Ll]eft|[Rr]ight)(?=\b|most|-hand)", lambda match: sides[match[1]], text)
 
 
 def all_texts(photos: Sequence[Photo]) -> tuple[list[str], list[str]]:

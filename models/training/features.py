@@ -1,84 +1,107 @@
-"""A disk cache of the frozen image encoder's features: one small file a photo, so that a stopped run goes on.
+"""A disk cache of what the frozen part of the image encoder says of photos: one small file a view.
 
-Encoding costs far more than reading; the files are float16 `.npy` named by the photo's sha256, in a folder named by the
-encoder's own weights, so that another encoder never reads them.
+So a stopped run goes on.
+Encoding costs far more than reading; the files are float16 arrays named by the photo's sha256, in a folder named by the
+frozen weights, so that another encoder never reads them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from visavis.models.image_features import ImageFeatures
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import VisavisModel
 
+View = tuple[Path, bool]
+"""A photo, and whether it is mirrored."""
+
 
 class FeatureCache:
-    """Features (P, D_v) of photos by path."""
+    """Features of photos by path, before the last `later` blocks of the image encoder."""
 
-    def __init__(self, folder: Path, model: VisavisModel, processor: Processor) -> None:
-        self.model, self.processor = model, processor
-        self.folder = folder / fingerprint(model.encoder.vision.state_dict())
+    def __init__(self, folder: Path, model: VisavisModel, processor: Processor, later: int = 0) -> None:
+        self.model, self.processor, self.later = model, processor, later
+        self.folder = folder / fingerprint(frozen_weights(model, later))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._names: dict[Path, Path] = {}
+        self._names: dict[Path, str] = {}
 
-    def fill(self, photos: Sequence[Path]) -> Iterator[int]:
-        """Encode what is missing, one photo at a time; yields after each photo, so that a caller can show progress."""
-        for number, photo in enumerate(photos, 1):
-            if not self._file(photo).exists():
-                self._encode(photo)
+    def fill(self, views: Sequence[View]) -> Iterator[int]:
+        """Encode what is missing, one view at a time; yields after each, so that a caller can show progress."""
+        for number, view in enumerate(views, 1):
+            if not self._file(view).exists():
+                self._encode(view)
             yield number
 
-    def read(self, photos: Sequence[Path]) -> Tensor:
-        """(N, P, D_v) in float32. Photos that `fill` has not seen are encoded now."""
-        for _ in self.fill(photos):
+    def read(self, views: Sequence[View]) -> ImageFeatures:
+        """Features of N views in float32. Those that `fill` has not seen are encoded now."""
+        for _ in self.fill(views):
             pass
-        return torch.from_numpy(np.stack([np.load(self._file(photo)) for photo in photos])).float()
+        return ImageFeatures.stack([_load(self._file(view)) for view in views])
 
     @torch.inference_mode()
-    def _encode(self, photo: Path) -> None:
+    def _encode(self, view: View) -> None:
+        photo, mirrored = view
         with Image.open(photo) as image:
-            features = self.model.encode_image(self.processor.pixel_values(image))[0]
-        part = self._file(photo).with_suffix(".part")
-        with part.open("wb") as file:
-            np.save(file, features.numpy().astype(np.float16))
-        part.rename(self._file(photo))
+            seen = ImageOps.mirror(image.convert("RGB")) if mirrored else image
+            pixels = self.processor.pixel_values(seen)
+        save_features(self._file(view), self.model.encoder.vision.begin(pixels, self.later))
 
-    def _file(self, photo: Path) -> Path:
+    def _file(self, view: View) -> Path:
+        photo, mirrored = view
         if photo not in self._names:
-            self._names[photo] = self.folder / f"{hashlib.sha256(photo.read_bytes()).hexdigest()}.npy"
-        return self._names[photo]
+            self._names[photo] = hashlib.sha256(photo.read_bytes()).hexdigest()
+        return self.folder / f"{self._names[photo]}{'.mirrored' if mirrored else ''}.npy"
 
 
-def pool_patches(features: Tensor, cells: int = 0) -> Tensor:
-    """Average patches two by two: (N, 1 + G * G, D) with a class token first -> (N, 1 + G * G / 4, D).
+def save_features(file: Path, features: ImageFeatures) -> None:
+    """Features of one picture, its arrays one after another; a reader never sees half of them."""
+    part = file.with_suffix(".part")
+    with part.open("wb") as out:
+        for tensor in features.parts:
+            np.save(out, tensor.numpy().astype(np.float16))
+    part.rename(file)
 
-    The last `cells` positions are the object tower's and stay as they are, here and in `drop_patches`.
-    """
-    first, patches, rest = _parts(features, cells)
+
+def _load(file: Path) -> ImageFeatures:
+    arrays: list[Tensor] = []
+    with file.open("rb") as source:
+        size = file.stat().st_size
+        while source.tell() < size:
+            arrays.append(torch.from_numpy(np.load(source)).float())
+    return ImageFeatures(*arrays)
+
+
+def pool_patches(features: ImageFeatures) -> ImageFeatures:
+    """Average patches two by two: (N, 1 + G * G, D) with a class token first -> (N, 1 + G * G / 4, D)."""
+    first, patches = features.patches[:, :1], features.patches[:, 1:]
     side = int(patches.shape[1] ** 0.5)
     pooled = F.avg_pool2d(patches.transpose(1, 2).unflatten(2, (side, side)), 2).flatten(2).transpose(1, 2)
-    return torch.cat([first, pooled, rest], dim=1)
+    return replace(features, patches=torch.cat([first, pooled], dim=1))
 
 
-def drop_patches(features: Tensor, cells: int = 0) -> Tensor:
+def drop_patches(features: ImageFeatures) -> ImageFeatures:
     """Keep a random half of the patches, the same places in all pictures: (N, 1 + M, D) -> (N, 1 + M // 2, D)."""
-    first, patches, rest = _parts(features, cells)
+    first, patches = features.patches[:, :1], features.patches[:, 1:]
     kept = torch.randperm(patches.shape[1])[: patches.shape[1] // 2]
-    return torch.cat([first, patches[:, kept], rest], dim=1)
+    return replace(features, patches=torch.cat([first, patches[:, kept]], dim=1))
 
 
-def _parts(features: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Class token, patches, cells."""
-    end = features.shape[1] - cells
-    return features[:, :1], features[:, 1:end], features[:, end:]
+def frozen_weights(model: VisavisModel, later: int) -> dict[str, Tensor]:
+    """The image encoder's tensors that cached features depend on."""
+    blocks = len(getattr(model.encoder.vision.tower, "blocks", ()))
+    after = (*(f"tower.encoder.layer.{number}." for number in range(blocks - later, blocks)), "tower.layernorm.")
+    state = model.encoder.vision.state_dict()
+    return {name: value for name, value in state.items() if not (blocks and name.startswith(after))}
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,13 +41,46 @@ def new_model(
         _load_objects(model, towers)
     words = model.state_dict()["encoder.text.tower.embeddings.word_embeddings.weight"]
     model.decoder.token_embedding.weight.data = embeddings_from_pieces(answers, questions, words)
-    return model, Processor(ImageProcessor(), questions, answers)
+    processor = Processor(ImageProcessor(), questions, answers)
+    if model.encoder.tags is not None:
+        load_kinds(model, processor, towers)
+    return model, processor
+
+
+def with_tags(model: VisavisModel, processor: Processor, towers: Path) -> VisavisModel:
+    """The same model with the classifier and the kinds' names of `towers/objects`: what it says changes little until
+    it has learned to read them."""
+    named = kind_names(towers)
+    assert model.config.objects is not None
+    objects = replace(model.config.objects, kinds=len(named))
+    grown = VisavisModel(replace(model.config, objects=objects))
+    grown.load_state_dict(model.state_dict(), strict=False)
+    load_kinds(grown, processor, towers)
+    return grown
+
+
+def kind_names(towers: Path) -> list[str]:
+    """What the object tower's classifier calls things; none without the file."""
+    file = towers / "objects" / "kinds.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+
+
+def load_kinds(model: VisavisModel, processor: Processor, towers: Path) -> None:
+    """The pretrained classifier, and its kinds' names in answer tokens (cut at the configured length)."""
+    tower, tags = model.encoder.vision.objects, model.encoder.tags
+    assert tower is not None and tags is not None
+    state = load_file(towers / "objects" / "model.safetensors")
+    for name in ("head", "classes"):
+        getattr(tower, name).load_state_dict({part: state[f"{name}.{part}"] for part in ("weight", "bias")})
+    for row, name in zip(tags.tokens, kind_names(towers), strict=True):
+        ids = processor.encode_answer(" " + name)[: row.shape[0]]
+        row[: len(ids)] = torch.tensor(ids)
 
 
 def _config(towers: Path, questions: int, answers: int, fusion: FusionConfig | None) -> ModelConfig:
     vision, text = (AutoConfig.from_pretrained(towers / part) for part in ("vision", "text"))
     text.vocab_size = questions
-    objects = ObjectConfig() if (towers / "objects").is_dir() else None
+    objects = ObjectConfig(kinds=len(kind_names(towers))) if (towers / "objects").is_dir() else None
     return ModelConfig(vision, text, objects, fusion or FusionConfig(), DecoderConfig(vocab_size=answers))
 
 

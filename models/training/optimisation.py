@@ -21,24 +21,43 @@ HEAD_LR_SCALE = 0.1
 """The object tower's head is pretrained."""
 
 
-def freeze(model: VisavisModel, train_text: bool) -> dict[str, nn.Parameter]:
+def freeze(model: VisavisModel, train_text: bool, vision_blocks: int = 0) -> dict[str, nn.Parameter]:
     """Trained parameters by name; the rest asks for no gradient."""
+    learning = later_blocks(model, vision_blocks)
     for name, parameter in model.named_parameters():
         tower = name.startswith("encoder.vision.") or (name.startswith("encoder.text.") and not train_text)
-        parameter.requires_grad_(not tower and "embeddings.word_embeddings" not in name)
+        frozen = (tower and not name.startswith(learning)) or "embeddings.word_embeddings" in name
+        parameter.requires_grad_(not frozen)
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
+def later_blocks(model: VisavisModel, count: int) -> tuple[str, ...]:
+    """Beginnings of the names of the image encoder's last `count` blocks and of the norm behind them."""
+    if not count:
+        return ()
+    tower = "encoder.vision.tower"
+    blocks = len(getattr(model.encoder.vision.tower, "blocks", ()))
+    return (*(f"{tower}.encoder.layer.{number}." for number in range(blocks - count, blocks)), f"{tower}.layernorm.")
+
+
 def parameter_groups(parameters: dict[str, nn.Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Layer-wise rates: a pretrained text encoder moves slowly. Matrices alone decay."""
+    """Layer-wise rates: pretrained parts move slowly. Matrices alone decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        scale = settings.text_lr_scale if name.startswith("encoder.text.") else 1.0
-        scale = settings.gate_lr_scale if name.endswith("cross_gate") else scale
-        scale = HEAD_LR_SCALE if name.startswith("encoder.image_projection.head.") else scale
         decay = settings.weight_decay if parameter.dim() > 1 else 0.0
-        groups.setdefault((scale, decay), []).append(parameter)
+        groups.setdefault((_scale(name, settings), decay), []).append(parameter)
     return [{"params": values, "scale": scale, "weight_decay": decay} for (scale, decay), values in groups.items()]
+
+
+def _scale(name: str, settings: TrainingSettings) -> float:
+    if name.endswith("cross_gate"):
+        return settings.gate_lr_scale
+    scales = {
+        "encoder.text.": settings.text_lr_scale,
+        "encoder.vision.": settings.vision_lr_scale,
+        "encoder.image_projection.head.": HEAD_LR_SCALE,
+    }
+    return next((scale for part, scale in scales.items() if name.startswith(part)), 1.0)
 
 
 def schedule(step: int, warmup_steps: int, done: float) -> float:

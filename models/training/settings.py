@@ -19,7 +19,10 @@ class TrainingSettings:
     captions brings its dialogue along in an epoch, `caption_share` the chance that it brings its captions. With
     `self_critical_samples` above 1 as many captions of each photo are sampled and rewarded (`self_critical.py`), at
     `self_critical_weight` times the weight of all other answers. With `text_lr_scale` 0 the text encoder stays frozen
-    and its states are kept in memory; `gate_lr_scale` lets the fusion gates open faster than the rest moves.
+    and its states are kept in memory; `gate_lr_scale` lets the fusion gates open faster than the rest moves. The last
+    `vision_blocks` blocks of the image encoder learn at `vision_lr_scale` of the rate. `mirror_share` of the photos are
+    mirrored, about `made_questions` a photo are made from its captions, and `lesson_share` of the photos come again
+    with swapped object tags (`tag_lessons.py`).
     """
 
     data: tuple[str, ...] = ()
@@ -36,6 +39,11 @@ class TrainingSettings:
     learning_rate: float = 8e-4
     text_lr_scale: float = 0.0
     gate_lr_scale: float = 1.0
+    vision_blocks: int = 0
+    vision_lr_scale: float = 0.1
+    mirror_share: float = 0.0
+    made_questions: int = 0
+    lesson_share: float = 0.0
     warmup_steps: int = 200
     weight_decay: float = 0.02
     label_smoothing: float = 0.1

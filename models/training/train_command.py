@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from visavis.models.loading import load_model
 from visavis.models.processor import Processor
 from visavis.models.training.data import Photo, load_photos
-from visavis.models.training.features import FeatureCache
-from visavis.models.training.initialise import new_model
+from visavis.models.training.features import FeatureCache, View
+from visavis.models.training.initialise import new_model, with_tags
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.trainer import StepReport, Trainer
 from visavis.models.visavis_model import VisavisModel
@@ -37,20 +37,28 @@ def train_command(settings: TrainingSettings, *, fresh: bool = False) -> Path:
     torch.manual_seed(settings.seed)
     photos = load_photos([Path(folder) for folder in settings.data])
     model, processor = starting_point(settings, photos)
-    features = FeatureCache(Path(settings.feature_cache or output / "features"), model, processor)
+    features = FeatureCache(
+        Path(settings.feature_cache or output / "features"), model, processor, settings.vision_blocks
+    )
     trainer = Trainer(model, processor, photos, settings, features)
     if not fresh and trainer.resume():
         console.print(f"going on after step {trainer.position.step}, {trainer.done:.0%} done")
     settings.save(output / "settings.json")
-    _fill(features, [photo.path for photo in photos], console)
+    mirrored = (False, True) if settings.mirror_share else (False,)
+    _fill(features, [(photo.path, flip) for photo in photos for flip in mirrored], console)
     _train(trainer, console)
     return output / "checkpoint"
 
 
 def starting_point(settings: TrainingSettings, photos: Sequence[Photo]) -> tuple[VisavisModel, Processor]:
-    """The model of `start_from` (a checkpoint of an earlier stage), else a new one over the pretrained towers."""
+    """The model of `start_from` (a checkpoint of an earlier stage), else a new one over the pretrained towers.
+
+    A checkpoint without object tags gets them where `towers` is named as well.
+    """
     if settings.start_from:
-        return load_model(settings.start_from, "cpu")
+        model, processor = load_model(settings.start_from, "cpu")
+        tagged = model.encoder.tags is not None or not settings.towers
+        return (model if tagged else with_tags(model, processor, Path(settings.towers))), processor
     if not settings.towers:
         raise ValueError(
             "a new model needs `towers` (folders `vision` and `text`); or name a checkpoint as `start_from`"
@@ -58,7 +66,7 @@ def starting_point(settings: TrainingSettings, photos: Sequence[Photo]) -> tuple
     return new_model(settings, photos)
 
 
-def _fill(features: FeatureCache, photos: Sequence[Path], console: Console) -> None:
+def _fill(features: FeatureCache, views: Sequence[View], console: Console) -> None:
     columns = (
         TextColumn("image features"),
         BarColumn(),
@@ -67,8 +75,8 @@ def _fill(features: FeatureCache, photos: Sequence[Path], console: Console) -> N
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("features", total=len(photos))
-        for done in features.fill(photos):
+        task = progress.add_task("features", total=len(views))
+        for done in features.fill(views):
             progress.update(task, completed=done)
 
 

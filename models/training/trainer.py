@@ -5,16 +5,18 @@ It knows batches and objectives; how a run looks on a screen is the caller's (`S
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from visavis.models.image_features import ImageFeatures
 from visavis.models.processor import Processor
-from visavis.models.training.batches import PackedAnswers, Row, epoch_rows, pack_answers, split_by_length
+from visavis.models.training.batches import EpochRows, Mix, PackedAnswers, Row, pack_answers, split_by_length
 from visavis.models.training.data import Photo
 from visavis.models.training.export import export_checkpoint
 from visavis.models.training.features import FeatureCache, drop_patches, pool_patches
@@ -23,8 +25,9 @@ from visavis.models.training.optimisation import autocast, freeze, parameter_gro
 from visavis.models.training.run_state import Position, Swapped, WeightAverage, load_run, save_run
 from visavis.models.training.self_critical import REQUEST, SelfCritical
 from visavis.models.training.settings import TrainingSettings
+from visavis.models.training.tag_lessons import TagLessons
 from visavis.models.training.text_states import TextStates
-from visavis.models.visavis_model import Memory, VisavisModel
+from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
 CRITIC_PHOTOS = 16
 """How many photos are sampled at a time, which bounds the memory it takes."""
@@ -57,15 +60,15 @@ class Trainer:
     ) -> None:
         self.model, self.processor, self.photos, self.settings = model, processor, photos, settings
         self.features = features
-        self.texts = TextStates(model, processor, frozen=not settings.text_lr_scale)
-        self.parameters = freeze(model, bool(settings.text_lr_scale))
+        self.autocast = autocast(settings.precision)
+        self.texts = TextStates(model, processor, not settings.text_lr_scale, self.autocast)
+        self.parameters = freeze(model, bool(settings.text_lr_scale), settings.vision_blocks)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.parameters, settings), lr=settings.learning_rate, betas=(0.9, 0.98)
         )
         self.average = WeightAverage(self.parameters, settings.ema_decay)
         self.position = Position()
-        self.cells = model.config.object_cells
-        self.autocast = autocast(settings.precision)
+        self.rows = EpochRows(photos, processor, mix_of(settings), self._lessons())
         self.reward: float | None = None
         self.critic: SelfCritical | None = None
         if settings.self_critical_samples:
@@ -88,8 +91,8 @@ class Trainer:
         self._train_mode()
         saved = time.monotonic()
         while self.done < 1:
-            for batch in self._rest_of_epoch():
-                yield self._timed_step(batch)
+            for photos, rows in self._rest_of_epoch():
+                yield self._timed_step(photos, rows)
                 if time.monotonic() - saved > 60 * self.settings.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
@@ -122,32 +125,28 @@ class Trainer:
         """A context in which the model holds its moving-average weights."""
         return Swapped(self.parameters, self.average.values)
 
-    def _rest_of_epoch(self) -> Iterator[list[Row]]:
-        settings = self.settings
-        epoch = epoch_rows(
-            self.photos,
-            self.processor,
-            size=settings.batch_photos,
-            seed=settings.seed + self.position.epoch,
-            max_tokens=settings.max_answer_tokens,
-            short_share=settings.short_share,
-            turn_share=settings.turn_share,
-            caption_share=settings.caption_share,
-        )
-        seen = 0
-        for rows in epoch:
-            if seen >= self.position.photos:
-                yield rows
-            seen += len(rows)
+    def _lessons(self) -> TagLessons | None:
+        tags = self.model.encoder.tags
+        if tags is None or not self.settings.lesson_share:
+            return None
+        words = {word.strip(".,!?") for photo in self.photos for caption in photo.captions for word in caption.split()}
+        return TagLessons(tags, self.processor, sorted(filter(str.isalpha, words)))
 
-    def _timed_step(self, rows: list[Row]) -> StepReport:
+    def _rest_of_epoch(self) -> Iterator[tuple[int, list[Row]]]:
+        seen = 0
+        for photos, rows in self.rows.batches(self.settings.seed + self.position.epoch):
+            if seen >= self.position.photos:
+                yield photos, rows
+            seen += photos
+
+    def _timed_step(self, photos: int, rows: list[Row]) -> StepReport:
         start = time.monotonic()
         loss = self._step(rows)
         seconds = time.monotonic() - start
         self.position.step += 1
-        self.position.photos += len(rows)
+        self.position.photos += photos
         self.position.seconds += seconds
-        return StepReport(self.position, loss, len(rows) / seconds, self.done, self.reward)
+        return StepReport(self.position, loss, photos / seconds, self.done, self.reward)
 
     def _step(self, rows: list[Row]) -> float:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.position.step)  # dropout repeats after a resume
@@ -158,7 +157,7 @@ class Trainer:
         answered = [row for row in rows if row.answers]
         loss = self._backward(split_by_length(answered, self.settings.groups)) if answered else 0.0
         if self.critic is not None:
-            self._criticise(self.critic, [row.photo for row in rows if row.photo.captions])
+            self._criticise(self.critic, [row.photo for row in rows if row.photo.captions and row.shown is None])
         nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip)
         self.optimizer.step()
         self.average.update(self.parameters, self.position.step)
@@ -188,8 +187,9 @@ class Trainer:
 
     def _remember(self, photos: Sequence[Photo]) -> Memory:
         states, segments = self.texts.pack([[REQUEST]] * len(photos))
-        image = self.model.image_state(self.features.read([photo.path for photo in photos]))
-        return self.model.fuse_states(image, states, segments > 0)
+        with self.autocast():
+            image = self._see(self.features.read([(photo.path, False) for photo in photos]))
+            return self.model.fuse_states(image, states, segments > 0)
 
     def group_loss(self, rows: list[Row], answers: PackedAnswers) -> Tensor:
         """The weighted sum of the losses of all answers of some photos."""
@@ -198,18 +198,50 @@ class Trainer:
 
     def _logits(self, rows: list[Row], answers: PackedAnswers) -> Tensor:
         """The logits of all real tokens, (R, V)."""
-        features = self.features.read([row.photo.path for row in rows])
-        if self.done < self.settings.pool_until:
-            features = pool_patches(features, self.cells)
-        elif self.done < self.settings.drop_until:
-            features = drop_patches(features, self.cells)
+        features = self._shrink(shown_instead(self.features.read([row.view for row in rows]), rows))
         states, segments = self.texts.pack([row.texts for row in rows])
         with self.autocast():
-            image = self.model.image_state(features)
+            image = self._see(features)
             own_text = segments[:, :, None] == segments[:, None, :]
             fused = self.model.encoder.fuse(image.fusion, states, own_text)
             text = self.model.decoder.remember(fused)
             memory = [seen.join(said) for seen, said in zip(image.decoder, text, strict=True)]
-            mask = answers.memory_mask(segments, features.shape[1])
+            mask = answers.memory_mask(segments, image.patches.shape[1])
             hidden = self.model.decoder.states(answers.input_ids, answers.positions, memory, mask, answers.self_mask())
             return self.model.decoder.logits(hidden[answers.answer_id > 0]).float()
+
+    def _shrink(self, features: ImageFeatures) -> ImageFeatures:
+        if self.done < self.settings.pool_until:
+            return pool_patches(features)
+        return drop_patches(features) if self.done < self.settings.drop_until else features
+
+    def _see(self, features: ImageFeatures) -> ImageState:
+        """Features of the cache through what still learns of the image encoder."""
+        return self.model.image_state(self.model.encoder.vision.finish(features, self.features.later))
+
+
+def mix_of(settings: TrainingSettings) -> Mix:
+    """What the settings say of an epoch."""
+    shares = ("short_share", "turn_share", "caption_share", "made_questions")
+    return Mix(
+        settings.batch_photos,
+        settings.max_answer_tokens,
+        settings.mirror_share,
+        settings.lesson_share,
+        {name: getattr(settings, name) for name in shares},
+    )
+
+
+def shown_instead(features: ImageFeatures, rows: Sequence[Row]) -> ImageFeatures:
+    """The features, with swapped tags and words where a row is shown with them."""
+    if features.kinds is None or not any(row.shown for row in rows):
+        return features
+    kinds, longest = features.kinds.clone(), max(len(row.shown.words) for row in rows if row.shown)
+    read = torch.zeros(len(rows), longest, dtype=torch.long)
+    for number, row in enumerate(rows):
+        if row.shown is not None:
+            kinds[number] = float("-inf")
+            for kind, probability in row.shown.kinds:
+                kinds[number, kind] = math.log(probability)
+            read[number, : len(row.shown.words)] = torch.tensor(row.shown.words, dtype=torch.long)
+    return replace(features, kinds=kinds, read=read)

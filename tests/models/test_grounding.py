@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from visavis.models.grounding import Reading, answer_log_probability, as_grid, decode_openly, heat_maps, rollout
+from visavis.models.image_features import ImageFeatures
 from visavis.models.visavis_model import Memory, VisavisModel
 
 ANSWER = torch.tensor([[1, 9, 11, 14, 2]])
@@ -12,7 +13,9 @@ ANSWER = torch.tensor([[1, 9, 11, 14, 2]])
 def memory_of(model: VisavisModel, patch_mask: torch.Tensor | None = None) -> Memory:
     torch.manual_seed(4)
     ids = torch.tensor([[7, 8, 9]])
-    return model.fuse(model.image_state(torch.randn(1, 17, 24)), ids, torch.ones_like(ids), patch_mask=patch_mask)
+    return model.fuse(
+        model.image_state(ImageFeatures(torch.randn(1, 17, 24))), ids, torch.ones_like(ids), patch_mask=patch_mask
+    )
 
 
 def test_the_open_pass_gives_the_same_scores(tiny_model: VisavisModel) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_training import trainer_of
 
+from visavis.models.image_features import ImageFeatures
 from visavis.models.processor import Processor
 from visavis.models.training.batches import Row, pack_answers
 from visavis.models.training.caption_metrics import score_captions
@@ -58,7 +59,7 @@ def test_samples_end_at_their_end_token(tiny_model: VisavisModel) -> None:
     assert until_end([4, 2, 0, 0], 2) == [4, 2] and until_end([4, 5], 2) == [4, 5]
     end = tiny_model.config.decoder.eos_token_id
     ids = torch.tensor([[7, 8, 9]])
-    image = tiny_model.image_state(torch.randn(1, 17, 24))
+    image = tiny_model.image_state(ImageFeatures(torch.randn(1, 17, 24)))
     memory = tiny_model.fuse(image, ids, torch.ones_like(ids))
     torch.manual_seed(0)
     with torch.no_grad():

@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from tiny_training import trainer_of
 from torch import Tensor
 
+from visavis.models.image_features import ImageFeatures
 from visavis.models.processor import Processor
-from visavis.models.training.batches import make_row, pack_answers
+from visavis.models.training.batches import Row, make_row, pack_answers
 from visavis.models.training.data import Photo, examples_of
-from visavis.models.training.features import drop_patches, pool_patches
+from visavis.models.training.features import FeatureCache, drop_patches, pool_patches
 from visavis.models.training.objectives import answer_loss, answer_weights
 from visavis.models.training.settings import TrainingSettings
-from visavis.models.training.trainer import Trainer
+from visavis.models.training.tag_lessons import Shown
+from visavis.models.training.trainer import Trainer, shown_instead
 
 
 def test_packed_answers_cost_what_single_ones_cost(
@@ -39,7 +41,7 @@ def _pairs(row) -> Sequence:  # type: ignore[no-untyped-def]
 
 def _single_loss(trainer: Trainer, photo: Photo, text: tuple, ids: list[int]) -> float:
     model = trainer.model
-    image = model.image_state(trainer.features.read([photo.path]))
+    image = model.image_state(model.encoder.vision.finish(trainer.features.read([(photo.path, False)]), 0))
     memory = model.fuse(image, **trainer.processor.encode_questions([text]))
     logits = model.decode(torch.tensor([[model.config.decoder.bos_token_id, *ids[:-1]]]), memory)
     return float(F.cross_entropy(logits[0], torch.tensor(ids), reduction="sum")) / math.sqrt(len(ids))
@@ -87,26 +89,56 @@ def test_photos_are_encoded_once_over_runs(
     photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
 ) -> None:
     first = trainer_of(photos, settings, tiny_processor).features
-    paths = [photo.path for photo in photos]
-    assert list(first.fill(paths)) == [1, 2]
+    views = [(photo.path, False) for photo in photos]
+    assert list(first.fill(views)) == [1, 2]
     assert first.model.encoder.vision.forwards == 2
     again = trainer_of(photos, settings, tiny_processor).features
-    assert again.read(paths).shape == (2, 17, 24)
+    assert again.read(views).patches.shape == (2, 17, 24)
     assert again.model.encoder.vision.forwards == 0
+    mirrored = again.read([(photos[0].path, True)])
+    assert again.model.encoder.vision.forwards == 1
+    assert not torch.equal(mirrored.patches, again.read(views[:1]).patches)
+
+
+def test_the_last_vision_blocks_learn_and_what_is_cached_does_not(
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
+) -> None:
+    trainer = trainer_of(photos, replace(settings, epochs=2, vision_blocks=1), tiny_processor)
+    before = {name: value.clone() for name, value in trainer.model.encoder.vision.state_dict().items()}
+    folder = trainer.features.folder
+    losses = [report.loss for report in trainer.train()]
+    moved = {name for name, value in trainer.model.encoder.vision.state_dict().items() if not value.equal(before[name])}
+    assert len(losses) == 2
+    assert moved
+    assert all(name.startswith(("tower.encoder.layer.1.", "tower.layernorm.")) for name in moved)
+    assert FeatureCache(folder.parent, trainer.model, tiny_processor, 1).folder == folder
+    assert FeatureCache(folder.parent, trainer.model, tiny_processor, 0).folder != folder
+
+
+def test_swapped_tags_and_words_take_the_place_of_true_ones(photos: list[Photo]) -> None:
+    features = ImageFeatures(torch.zeros(2, 1, 1), torch.zeros(2, 1, 1), torch.full((2, 5), -1.6))
+    shown = Shown(((3, 0.5), (1, 0.25)), (7, 8))
+    instead = shown_instead(features, [Row(photos[0], [], []), Row(photos[1], [], [], shown=shown)])
+    assert instead.kinds is not None and instead.read is not None
+    assert instead.kinds[0].equal(features.kinds[0])  # type: ignore[index]
+    assert instead.kinds[1].exp().tolist() == [0, 0.25, 0, 0.5, 0]
+    assert instead.read.tolist() == [[0, 0], [7, 8]]
 
 
 def test_pooling_averages_patches_two_by_two() -> None:
-    grid = torch.arange(16.0)
-    features = torch.cat([torch.tensor([99.0]), grid])[None, :, None]
-    assert pool_patches(features).flatten().tolist() == [99.0, 2.5, 4.5, 10.5, 12.5]
+    cells = torch.ones(1, 2, 1)
+    pooled = pool_patches(ImageFeatures(torch.tensor([99.0, *range(16)])[None, :, None], cells))
+    assert pooled.patches.flatten().tolist() == [99.0, 2.5, 4.5, 10.5, 12.5]
+    assert pooled.cells is cells
 
 
 def test_half_of_the_patches_are_dropped_and_no_cell_of_the_object_tower() -> None:
-    features = torch.arange(20.0)[None, :, None]
-    kept = drop_patches(features, cells=3).flatten().tolist()
-    assert kept[0] == 0 and kept[-3:] == [17, 18, 19] and len(kept) == 1 + 8 + 3
-    assert set(kept[1:-3]) < set(range(1, 17))
-    assert pool_patches(features, cells=3).flatten().tolist()[-4:] == [13.5, 17, 18, 19]
+    cells = torch.ones(1, 3, 1)
+    dropped = drop_patches(ImageFeatures(torch.arange(17.0)[None, :, None], cells))
+    kept = dropped.patches.flatten().tolist()
+    assert kept[0] == 0 and len(kept) == 1 + 8
+    assert set(kept[1:]) < set(range(1, 17))
+    assert dropped.cells is cells
 
 
 def test_shares_leave_out_captions_or_turns(photos: list[Photo]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from visavis.models.config import ModelConfig
+from visavis.models.image_features import ImageFeatures
 from visavis.models.kv_cache import KeyValue
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import Memory, VisavisModel
@@ -89,10 +90,10 @@ def test_a_masked_patch_cannot_be_seen(tiny_model: VisavisModel, questions: dict
     with torch.inference_mode():
         first, second = (
             tiny_model.decode(ids, tiny_model.fuse(tiny_model.image_state(item), **questions, patch_mask=mask))
-            for item in (features, changed)
+            for item in (ImageFeatures(features), ImageFeatures(changed))
         )
         torch.testing.assert_close(first, second)
-        unmasked = tiny_model.decode(ids, tiny_model.fuse(tiny_model.image_state(changed), **questions))
+        unmasked = tiny_model.decode(ids, tiny_model.fuse(tiny_model.image_state(ImageFeatures(changed)), **questions))
     assert not torch.allclose(second, unmasked)
 
 

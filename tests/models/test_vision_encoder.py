@@ -1,15 +1,25 @@
 """The object tower beside the image encoder: shapes, padding, scales, and who sees what."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from visavis.models.config import ModelConfig, ObjectConfig
 from visavis.models.efficientnet_lite import EfficientNetLite, SameConv2d, Stage
+from visavis.models.object_tags import ObjectTags
 from visavis.models.transformers_classes import VisavisConfig
 from visavis.models.vision_encoder import ImageProjection, ObjectTower, VisionEncoder
 
-TINY = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION = {
+    "model_type": "dinov2",
+    "image_size": 28,
+    "patch_size": 7,
+    "hidden_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 
 
 @pytest.fixture
@@ -44,24 +54,50 @@ def test_pixels_come_to_the_scale_of_the_classifier(objects: ObjectConfig) -> No
     tower.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     mean, std = (torch.tensor(values)[:, None, None] for values in (objects.image_mean, objects.image_std))
     gray = torch.full((1, 3, 64, 64), 200 / 255)
-    assert tower((gray - mean) / std).shape == (1, 4, 352)
+    assert [part.shape for part in tower((gray - mean) / std)] == [(1, 4, 352)]
     torch.testing.assert_close(seen[0], torch.full((1, 3, 64, 64), (200 - 127) / 128))
 
 
 def test_cells_stand_behind_the_patches_and_are_projected_by_themselves(objects: ObjectConfig) -> None:
-    vision = ModelConfig(vision={**TINY, "model_type": "dinov2", "image_size": 28, "patch_size": 7}).vision
-    encoder = VisionEncoder(vision, objects).eval()
+    encoder = VisionEncoder(ModelConfig(vision=VISION).vision, objects).eval()
     with torch.no_grad():
         features = encoder(torch.randn(2, 3, 28, 28))
-        assert features.shape == (2, 17 + 4, 352)
-        assert not features[:, :17, 24:].any()
+        assert [tuple(part.shape) for part in features.parts] == [(2, 17, 24), (2, 4, 352)]
         projection = ImageProjection(24, 16, objects)
         before = projection(features)
-        features[:, -1] += 1
+        features.cells[:, -1] += 1
         after = projection(features)
     assert before.shape == (2, 21, 16)
     changed = (before != after).any(dim=2)[0]
     assert changed.tolist() == [False] * 20 + [True]
+
+
+def test_what_begins_without_the_last_blocks_can_be_finished(objects: ObjectConfig) -> None:
+    encoder = VisionEncoder(ModelConfig(vision={**VISION, "num_hidden_layers": 3}).vision, replace(objects, kinds=5))
+    pixels = torch.randn(2, 3, 28, 28)
+    with torch.no_grad():
+        whole, begun = encoder(pixels), encoder.begin(pixels, 2)
+        finished = encoder.finish(begun, 2)
+    assert not torch.equal(whole.patches, begun.patches)
+    for one, other in zip(whole.parts, finished.parts, strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(whole.kinds.exp().sum(dim=1), torch.ones(2))
+
+
+def test_tags_are_the_names_of_the_likeliest_kinds_and_the_words_read() -> None:
+    config = ObjectConfig(kinds=3, tags=2, tag_tokens=2, read_tokens=3)
+    tags, words = ObjectTags(config, 8).eval(), nn.Embedding(10, 8)
+    tags.tokens.copy_(torch.tensor([[4, 5], [6, 0], [7, 8]]))
+    kinds = torch.tensor([[0.2, 0.7, 0.1]]).log()
+    with torch.no_grad():
+        rows = tags(kinds, None, words)
+        assert rows.shape == (1, config.tag_rows, 8)
+        less_likely = tags(torch.tensor([[0.1, 0.7, 0.2]]).log(), None, words)
+        assert rows[0, :2].equal(less_likely[0, :2]) and not rows[0, 2:4].equal(less_likely[0, 2:4])
+        words.weight[6] += 1
+        assert (tags(kinds, None, words) != rows).any(dim=2)[0].tolist() == [True] + [False] * 6
+        read = tags(kinds, torch.tensor([[9]]), words)
+        assert (read != tags(kinds, None, words)).any(dim=2)[0].tolist() == [False] * 4 + [True, False, False]
 
 
 def test_config_keeps_objects_or_their_absence() -> None:

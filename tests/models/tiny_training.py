@@ -46,6 +46,5 @@ def trainer_of(photos: list[Photo], settings: TrainingSettings, processor: Proce
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    return Trainer(
-        model, processor, photos, settings, FeatureCache(Path(settings.output) / "features", model, processor)
-    )
+    features = FeatureCache(Path(settings.output) / "features", model, processor, settings.vision_blocks)
+    return Trainer(model, processor, photos, settings, features)

@@ -1,0 +1,89 @@
+"""Lessons with swapped tags: the answer names what is shown, and mirrored texts swap sides."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from visavis.models.config import ObjectConfig
+from visavis.models.object_tags import ObjectTags
+from visavis.models.processor import Processor
+from visavis.models.training.batches import EpochRows, Mix
+from visavis.models.training.data import Photo, mirrored
+from visavis.models.training.tag_lessons import TagLessons, rename, with_article
+
+PHOTO = Photo(Path("a.jpg"), captions=["A brown dog runs.", "The dog runs on grass."])
+NAMES = ["cat", "horse", "apple", "tabby"]
+
+
+@pytest.fixture
+def lessons(tiny_processor: Processor) -> TagLessons:
+    tags = ObjectTags(ObjectConfig(kinds=4, tags=2, tag_tokens=6, read_tokens=12), 8)
+    for row, name in zip(tags.tokens, NAMES, strict=True):
+        ids = tiny_processor.encode_answer(" " + name)
+        row[: len(ids)] = torch.tensor(ids)
+    return TagLessons(tags, tiny_processor, ["stop", "road"])
+
+
+def test_sure_tags_are_named_and_unsure_ones_are_not(lessons: TagLessons) -> None:
+    assert lessons.names == NAMES
+    chance = random.Random(1)
+    sure = unsure = 0
+    for _ in range(60):
+        shown, examples = lessons.lesson(PHOTO, chance)
+        kind, probability = shown.kinds[0]
+        named = [item for item in examples if NAMES[kind] in item.answer]
+        if probability > 0.2:
+            sure += bool(named)
+            assert named
+        else:
+            unsure += 1
+            assert {item.answer for item in examples} >= set(PHOTO.captions)
+        assert probability > shown.kinds[1][1]
+    assert sure and unsure
+
+
+def test_words_that_are_shown_are_read(lessons: TagLessons) -> None:
+    chance, read = random.Random(2), 0
+    for _ in range(40):
+        shown, examples = lessons.lesson(PHOTO, chance)
+        if shown.words:
+            read += 1
+            words = lessons.processor.decode_answer(list(shown.words))
+            assert any(words in item.answer for item in examples)
+    assert read
+
+
+def test_an_epoch_adds_lessons_and_mirrors(lessons: TagLessons, tiny_processor: Processor) -> None:
+    photos = [PHOTO] * 40
+    rows = EpochRows(photos, tiny_processor, Mix(40, 16, mirror_share=0.5, lesson_share=0.5), lessons)
+    ((count, made),) = rows.batches(1)
+    assert count == 40 and 50 < len(made) < 70
+    assert 10 < sum(row.mirrored for row in made) < 30
+    assert sum(row.shown is not None for row in made) == len(made) - 40
+
+
+@pytest.mark.parametrize(
+    ("caption", "renamed"),
+    [
+        ("A brown dog runs.", "A brown tabby runs."),
+        ("A dog and the dog.", "A tabby and the tabby."),
+        ("A hotdog.", "A hotdog."),
+    ],
+)
+def test_a_dog_is_renamed(caption: str, renamed: str) -> None:
+    assert rename(caption, "tabby") == renamed
+
+
+def test_articles() -> None:
+    assert [with_article(name) for name in ("apple", "tabby", "sunglasses", "bus")] == [
+        "an apple",
+        "a tabby",
+        "sunglasses",
+        "a bus",
+    ]
+
+
+def test_left_and_right_change_places() -> None:
+    assert mirrored("Left of the rightmost left-hand man, upright.") == "Right of the leftmost right-hand man, upright."
