@@ -15,6 +15,7 @@ class ScriptedEngine:
     pause_s: float = 0.0
     asked: list[GenerationRequest] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
+    model_name: str = "scripted"
 
     def add_image(self, data: bytes) -> str:
         self.images.add(image_id(data))
