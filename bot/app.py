@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from visavis.bot.access import AccessMiddleware, AccessRules
+from visavis.bot.auth import Identities
 from visavis.bot.chat_models import create_chat_model, shown_name
 from visavis.bot.routes import EXCEPTION_HANDLERS, Gateway
 from visavis.bot.settings import Settings
@@ -29,7 +30,8 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
     store = open_store(settings.redis_url or DEFAULT_REDIS_URL, ttl_s=settings.session_ttl_s)
     model = chat_model or create_chat_model(settings.model_url, store.images)
     manager = DialogueManager(store, model, settings.limits, variation=VARIATION, model_name=shown_name(settings.model))
-    gateway = Gateway(manager, store, model_url=None if chat_model else settings.model_url)
+    identities = Identities(settings.embed_secret)
+    gateway = Gateway(manager, store, identities, model_url=None if chat_model else settings.model_url)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

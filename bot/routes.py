@@ -17,13 +17,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from visavis.bot.access import error_response
+from visavis.bot.access import counted_address, error_response
+from visavis.bot.auth import Identities
 from visavis.bot.metrics import GatewayMetrics
 from visavis.bot.probes import address_of, http_get
-from visavis.dialogue.connection import SocketClosed, serve_connection
-from visavis.dialogue.errors import BadRequest, DialogueError, ErrorCode
+from visavis.dialogue.connection import serve_connection
+from visavis.dialogue.errors import BadRequest, DialogueError, ErrorCode, RateLimited
 from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.rate_limits import Action
+from visavis.dialogue.sockets import SocketClosed
 from visavis.dialogue.store import Store
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class StarletteSocket:
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
+        self.address = counted_address(websocket)
 
     async def receive(self) -> str | bytes:
         """The next frame; raises SocketClosed when the peer has left or the server closed the socket."""
@@ -82,8 +86,11 @@ class StarletteSocket:
 class Gateway:
     """The endpoints of one gateway and whether it takes new work."""
 
-    def __init__(self, manager: DialogueManager, store: Store, *, model_url: str | None) -> None:
+    def __init__(
+        self, manager: DialogueManager, store: Store, identities: Identities, *, model_url: str | None
+    ) -> None:
         self._manager = manager
+        self._identities = identities
         self._store = store
         self._model_url = model_url
         self._draining = False
@@ -110,13 +117,19 @@ class Gateway:
         if self._draining:
             await websocket.send_denial_response(error_response(503, ErrorCode.BUSY, "This server is going down."))
             return
-        await websocket.accept()
-        with self._metrics.connections.track_inprogress():
-            await serve_connection(StarletteSocket(websocket), self._manager)
+        socket, origin = StarletteSocket(websocket), websocket.headers.get("origin")
+        try:
+            with self._manager.rates.socket(socket.address, self._manager.limits.sockets_per_address):
+                await websocket.accept()
+                with self._metrics.connections.track_inprogress():
+                    await serve_connection(socket, self._manager, lambda token: self._identities.person(token, origin))
+        except RateLimited as error:
+            await websocket.send_denial_response(error_response(429, error.code, str(error)))
 
     async def add_image(self, request: Request) -> Response:
         """`POST /v1/images`: the raw bytes of one picture, for the session in `X-Visavis-Session`."""
         try:
+            self._manager.rates.take(Action.IMAGE, _session_of(request), counted_address(request))
             data = await _read_body(request, self._manager.limits.image.max_bytes, self._too_large)
             ref = await self._manager.add_image(_session_of(request), data)
         except DialogueError as error:

@@ -20,6 +20,7 @@ from visavis.dialogue.limits import ImageLimits, Limits
 
 PREFIX = "VISAVIS_"
 EMBEDDED = "embedded"
+SHORTEST_SECRET = 32  # as many bytes as SHA-256 gives, RFC 7518
 
 
 class SettingsError(ValueError):
@@ -45,16 +46,21 @@ class Settings(BaseSettings):
     public_url: str | None = None
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     allow_public: bool = False
+    embed_secret: str | None = Field(None, repr=False)
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
 
     max_image_bytes: int = Field(20 * 1024 * 1024, gt=0)
     max_image_pixels: int = Field(40_000_000, gt=0)
     max_images_per_turn: int = Field(8, gt=0)
     max_text_chars: int = Field(4_000, gt=0)
     max_frame_bytes: int = Field(64 * 1024, gt=0)
+    turns_per_minute: int = Field(60, gt=0)
+    images_per_minute: int = Field(60, gt=0)
+    sockets_per_address: int = Field(200, gt=0)
     session_ttl_s: int = Field(30 * 24 * 3600, gt=0)
     drain_s: float = Field(20.0, ge=0)
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
         return (
@@ -91,11 +97,19 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_embed_secret(self) -> Settings:
+        """Apart as well: what is wrong with a secret is said without it."""
+        if self.embed_secret is not None and len(self.embed_secret.encode()) < SHORTEST_SECRET:
+            raise ValueError(f"VISAVIS_EMBED_SECRET: expected at least {SHORTEST_SECRET} bytes")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_open_bind(self) -> Settings:
-        if not is_loopback(self.host) and not self.allow_public:
+        if not is_loopback(self.host) and not self.allow_public and self.embed_secret is None:
             raise ValueError(
                 f"{self.host} can be reached from other machines, and whoever reaches it may chat; "
-                "add --allow-public (VISAVIS_ALLOW_PUBLIC=1) if that is wanted"
+                "add --allow-public (VISAVIS_ALLOW_PUBLIC=1) if that is wanted, or let in those only who bring a token "
+                "(VISAVIS_EMBED_SECRET)"
             )
         return self
 
@@ -107,6 +121,9 @@ class Settings(BaseSettings):
             max_images=self.max_images_per_turn,
             max_characters=self.max_text_chars,
             max_frame_bytes=self.max_frame_bytes,
+            turns_per_minute=self.turns_per_minute,
+            images_per_minute=self.images_per_minute,
+            sockets_per_address=self.sockets_per_address,
         )
 
     @property

@@ -13,6 +13,7 @@ from visavis.dialogue.errors import BadRequest
 from visavis.dialogue.wire_fields import (
     Images,
     Integer,
+    LinkCode,
     RegionField,
     SessionId,
     Text,
@@ -43,6 +44,7 @@ class CommandName(StrEnum):
     NEW = "new"
     TITLE = "title"
     FORGET = "forget"
+    LINK = "link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,16 @@ class TitleCommand:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    pass
+    """The session or, with `everything`, all that there is about the person."""
+
+    everything: Annotated[bool, Strict()] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Ask for a code or, with one, join the person who was given it."""
+
+    code: LinkCode | None = None
 
 
 Command = (
@@ -175,6 +186,7 @@ Command = (
     | New
     | TitleCommand
     | Forget
+    | Link
 )
 
 COMMANDS: dict[CommandName, type[Command]] = {
@@ -192,4 +204,5 @@ COMMANDS: dict[CommandName, type[Command]] = {
     CommandName.NEW: New,
     CommandName.TITLE: TitleCommand,
     CommandName.FORGET: Forget,
+    CommandName.LINK: Link,
 }

@@ -1,85 +1,67 @@
 """One websocket: receive -> wire -> manager -> send, with bounded waiting on a client that does not read.
 
-Knows sockets only by the `Socket` protocol. Nothing is queued here: each running turn keeps its place in the turn's log
+Knows sockets only by the protocol `Socket`. Nothing is queued here: each running turn keeps its place in the turn's log
 and holds at most one frame, so a slow client costs no memory; one that takes no frame for `send_timeout_s` is cut off.
 """
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import asdict
-from enum import IntEnum
-from typing import Protocol
 
 from visavis.dialogue import commands, wire
-from visavis.dialogue.errors import BadRequest, Busy, DialogueError, InternalError, Unauthorized
-from visavis.dialogue.images import too_many_bytes
+from visavis.dialogue.errors import BadRequest, Busy, DialogueError, InternalError, RateLimited, Unauthorized
 from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.rate_limits import Action
+from visavis.dialogue.sockets import CloseCode, Closing, Socket, SocketClosed, close_quietly
+from visavis.dialogue.store_persons import LINK_TTL_S
 from visavis.dialogue.turn_log import TurnLog
 from visavis.dialogue.turns import Feedback
+from visavis.dialogue.uploads import PictureInbox
 from visavis.dialogue.watching import Watchers
 
 logger = logging.getLogger(__name__)
 
-_CLOSE_TIMEOUT_S = 2.0
+_SLOW_DOWN_S = 0.5  # whoever sends too much is read more slowly
 
 
-class SocketClosed(Exception):
-    """The other side has left."""
+Identify = Callable[[str | None], str]
 
 
-class Socket(Protocol):
-    """What a connection needs of a websocket; each method raises `SocketClosed` when the other side has left."""
+async def serve_connection(socket: Socket, manager: DialogueManager, identify: Identify) -> None:
+    """Talk to one client until it leaves or is cut off. Its turns go on without it. Raises nothing but cancellation.
 
-    async def receive(self) -> str | bytes: ...
-
-    async def send(self, text: str) -> None: ...
-
-    async def close(self, code: int, reason: str) -> None: ...
-
-
-class CloseCode(IntEnum):
-    """Why this side closes a socket."""
-
-    POLICY = 1008
-    INTERNAL_ERROR = 1011
-    TRY_AGAIN_LATER = 1013
-
-
-class _Closing(Exception):
-    def __init__(self, code: CloseCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-async def serve_connection(socket: Socket, manager: DialogueManager) -> None:
-    """Talk to one client until it leaves or is cut off. Its turns go on without it. Raises nothing but cancellation."""
+    `identify` gives the person's name for the `token` of `hello`, empty for nobody, or raises `Unauthorized`.
+    """
     try:
-        async with asyncio.TaskGroup() as group:
-            await _Connection(socket, manager, group).talk()
+        with ExitStack() as counted:
+            async with asyncio.TaskGroup() as group:
+                await _Connection(socket, manager, identify, group, counted).talk()
     except* SocketClosed:
         pass
-    except* _Closing as closings:
+    except* Closing as closings:
         closing = closings.exceptions[0]
-        assert isinstance(closing, _Closing)
-        await _close(socket, closing.code, str(closing))
+        assert isinstance(closing, Closing)
+        await close_quietly(socket, closing.code, str(closing))
     except* Exception:  # the edge of a connection
         logger.exception("a connection failed")
-        await _close(socket, CloseCode.INTERNAL_ERROR, "internal error")
-
-
-async def _close(socket: Socket, code: CloseCode, reason: str) -> None:
-    with suppress(SocketClosed, TimeoutError):
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-            await socket.close(code, reason)
+        await close_quietly(socket, CloseCode.INTERNAL_ERROR, "internal error")
 
 
 class _Connection:
-    def __init__(self, socket: Socket, manager: DialogueManager, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        socket: Socket,
+        manager: DialogueManager,
+        identify: Identify,
+        group: asyncio.TaskGroup,
+        counted: ExitStack,
+    ) -> None:
         self._socket = socket
         self._manager = manager
+        self._identify = identify
+        self._counted = counted
         self._limits = manager.limits
         self._group = group
         self._sending = asyncio.Lock()
@@ -87,8 +69,7 @@ class _Connection:
         self._person = ""
         self._watchers = Watchers(manager.turns, group, self._send)
         self._explaining: asyncio.Task[None] | None = None
-        self._announced: commands.ImageCommand | None = None
-        self._skips_binary = False
+        self._inbox = PictureInbox(self._limits.image)
 
     async def talk(self) -> None:
         """Answer frames until the other side leaves."""
@@ -96,9 +77,12 @@ class _Connection:
             frame = await self._receive()
             try:
                 await self._answer(frame)
+            except RateLimited as error:
+                await self._send(wire.error_frame(error))
+                await asyncio.sleep(_SLOW_DOWN_S)
             except DialogueError as error:
                 await self._send(wire.error_frame(error))
-            except (SocketClosed, _Closing):
+            except (SocketClosed, Closing):
                 raise
             except Exception:  # the edge of a command: this client's next one may well work
                 logger.exception("a command failed")
@@ -111,7 +95,7 @@ class _Connection:
             async with asyncio.timeout(self._limits.hello_timeout_s):
                 return await self._socket.receive()
         except TimeoutError:
-            raise _Closing(CloseCode.POLICY, "no hello came") from None
+            raise Closing(CloseCode.POLICY, "no hello came") from None
 
     async def _send(self, frame: str) -> None:
         """Send in order; whoever cannot take a frame in time is cut off (and can resume)."""
@@ -119,15 +103,15 @@ class _Connection:
             async with asyncio.timeout(self._limits.send_timeout_s), self._sending:
                 await self._socket.send(frame)
         except TimeoutError:
-            raise _Closing(CloseCode.TRY_AGAIN_LATER, "frames were not read in time") from None
+            raise Closing(CloseCode.TRY_AGAIN_LATER, "frames were not read in time") from None
 
     async def _answer(self, frame: str | bytes) -> None:
         if isinstance(frame, bytes):
             return await self._take_binary(frame)
-        announced, self._announced, self._skips_binary = self._announced, None, False
-        if announced is not None:
-            error = BadRequest("Expected the picture's binary frame after 'image', got a text frame.", id=announced.id)
+        if (missing := self._inbox.interrupt()) is not None:
+            error = BadRequest("Expected the picture's binary frame after 'image', got a text frame.", id=missing)
             await self._send(wire.error_frame(error))
+        self._count(Action.REQUEST, self._person or f"socket:{id(self)}")
         await self._carry_out(wire.parse_command(frame, self._limits))
 
     async def _carry_out(self, command: commands.Command) -> None:
@@ -140,11 +124,11 @@ class _Connection:
             case commands.New():
                 await self._enter(await manager.new_session(self._person))
             case commands.TurnCommand():
-                await self._begin(manager.submit(session, command), command.id)
+                await self._begin(lambda: manager.submit(session, command), command.id)
             case commands.Regenerate():
-                await self._begin(manager.regenerate(session, command), command.id)
+                await self._begin(lambda: manager.regenerate(session, command), command.id)
             case commands.Edit():
-                await self._begin(manager.edit(session, command), command.id)
+                await self._begin(lambda: manager.edit(session, command), command.id)
             case commands.Select():
                 await self._send(wire.history_frame(await manager.select(session, command.turn)))
             case commands.Cancel():
@@ -158,12 +142,17 @@ class _Connection:
             case commands.HistoryCommand():
                 await self._send(wire.history_frame(await manager.history(session, command.before, command.limit)))
             case commands.SessionsCommand():
-                await self._send(wire.sessions_frame(await manager.sessions(self._known_person(), command.query)))
+                found = await manager.persons.sessions(self._known_person(), command.query)
+                await self._send(wire.sessions_frame(found))
             case commands.TitleCommand():
                 await manager.set_title(session, command.text)
                 await self._send(wire.title_frame(session, command.text))
+            case commands.Forget(everything=True):
+                await self._send(wire.forgotten_frame(asdict(await manager.persons.forget(self._known_person()))))
             case commands.Forget():
                 await self._send(wire.forgotten_frame(asdict(await manager.forget(session))))
+            case commands.Link():
+                await self._link(command.code)
 
     def _known_session(self, answered: str | None = None) -> str:
         if self._session is None:
@@ -176,7 +165,7 @@ class _Connection:
         return self._person
 
     async def _hello(self, hello: commands.Hello) -> None:
-        person = "" if hello.token is None else visitor(hello.token)
+        person = self._identify(hello.token)
         session = hello.session or await self._manager.new_session(person)
         await self._enter(session, hello.resume, person)
         self._person = person
@@ -184,6 +173,11 @@ class _Connection:
     async def _enter(self, session_id: str, resume: commands.Resume | None = None, person: str | None = None) -> None:
         """Tell what is there, then go on with the turns that run or wait, and the one to be resumed."""
         session = await self._manager.open_session(session_id, self._person if person is None else person)
+        if session_id != self._session:
+            counting = ExitStack()
+            counting.enter_context(self._manager.rates.socket(session_id, self._limits.sockets_per_session))
+            self._counted.close()
+            self._counted.push(counting)
         self._watchers.clear()
         self._session = session_id
         await self._send(wire.ready_frame(session, self._manager.model_name, self._limits))
@@ -194,34 +188,40 @@ class _Connection:
             self._watchers.watch(await self._manager.turns.attach(session_id, resume.turn), resume)
 
     def _announce(self, command: commands.ImageCommand) -> None:
-        self._skips_binary = True  # until it is found acceptable
-        self._known_session(command.id)
-        if command.bytes > self._limits.image.max_bytes:
-            error = too_many_bytes(command.bytes, self._limits.image)
-            error.id = command.id
-            raise error
-        self._announced, self._skips_binary = command, False
+        self._inbox.refuse()  # until it is found acceptable
+        session = self._known_session(command.id)
+        self._count(Action.IMAGE, self._person or session, command.id)
+        self._inbox.announce(command)
 
     async def _take_binary(self, data: bytes) -> None:
-        announced, self._announced = self._announced, None
+        announced = self._inbox.take(data)
         if announced is None:
-            if self._skips_binary:  # the picture of an announcement that was refused
-                self._skips_binary = False
-                return
-            raise BadRequest("Expected an 'image' command before a binary frame.")
+            return
         try:
-            if len(data) != announced.bytes:
-                raise BadRequest(f"Expected {announced.bytes:,} bytes in the picture's frame, got {len(data):,}.")
             ref = await self._manager.add_image(self._known_session(), data)
         except DialogueError as error:
-            error.id = announced.id
+            error.id = announced
             raise
-        await self._send(wire.image_stored_frame(announced.id, ref))
+        await self._send(wire.image_stored_frame(announced, ref))
 
-    async def _begin(self, submitting: Awaitable[TurnLog], id: str) -> None:
-        """Submitted in here, not in the watcher: turns keep the order in which they came."""
+    def _count(self, action: Action, name: str, id: str | None = None) -> None:
         try:
-            log = await submitting
+            self._manager.rates.take(action, name, self._socket.address)
+        except RateLimited as error:
+            error.id = id
+            raise
+
+    async def _link(self, code: str | None) -> None:
+        persons, person = self._manager.persons, self._known_person()
+        if code is None:
+            return await self._send(wire.link_frame(await persons.offer_link(person), LINK_TTL_S))
+        await self._send(wire.linked_frame(await persons.accept_link(person, code)))
+
+    async def _begin(self, submit: Callable[[], Awaitable[TurnLog]], id: str) -> None:
+        """Submitted in here, not in the watcher: turns keep the order in which they came."""
+        self._count(Action.TURN, self._person or self._known_session(), id)
+        try:
+            log = await submit()
         except DialogueError as error:
             error.id = id
             raise
@@ -240,8 +240,3 @@ class _Connection:
             error.id = turn
             return await self._send(wire.error_frame(error))
         await self._send(wire.explanation_frame(explanation))
-
-
-def visitor(token: str) -> str:
-    """The person behind the secret that a web client has made up. The secret itself is kept nowhere."""
-    return f"web:{hashlib.sha256(token.encode()).hexdigest()[:32]}"

@@ -70,7 +70,13 @@ class TooLong(DialogueError):
 
 
 class RateLimited(DialogueError):
+    """`retry_after_s`: when the same is worth trying again."""
+
     code = ErrorCode.RATE_LIMITED
+
+    def __init__(self, message: str, *, id: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, id=id)
+        self.retry_after_s = retry_after_s
 
 
 class Busy(DialogueError):

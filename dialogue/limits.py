@@ -14,13 +14,23 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may send; told to it in `ready`."""
+    """What one client may send; told to it in `ready`.
+
+    The rates are a person's (of nobody's conversation: the session's); an address may do as much as
+    `persons_per_address` of them, for many may stand behind it.
+    """
 
     image: ImageLimits = ImageLimits()
     max_images: int = 8
     max_characters: int = 4_000
     max_frame_bytes: int = 64 * 1024
     max_waiting_turns: int = 8
+    turns_per_minute: int = 60
+    images_per_minute: int = 60
+    requests_per_minute: int = 600
+    persons_per_address: int = 10
+    sockets_per_session: int = 20
+    sockets_per_address: int = 200
     hello_timeout_s: float = 20.0
     send_timeout_s: float = 10.0
 

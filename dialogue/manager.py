@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -16,30 +15,22 @@ from langchain_core.language_models import BaseChatModel
 
 from visavis.dialogue.commands import Edit, Regenerate, TurnCommand
 from visavis.dialogue.context import Budget
+from visavis.dialogue.errors import UnknownSession
 from visavis.dialogue.events import Event
 from visavis.dialogue.explaining import Explanation, explain_turn
 from visavis.dialogue.images import normalise_image
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.live_turns import LiveTurns
+from visavis.dialogue.persons import Persons, Receipt
+from visavis.dialogue.rate_limits import RateLimits
 from visavis.dialogue.store import Store
-from visavis.dialogue.store_client import unknown_session
 from visavis.dialogue.store_turns import unknown_turn
 from visavis.dialogue.turn_log import TurnLog, TurnLogs
 from visavis.dialogue.turn_runner import TurnRunner
-from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Region, Role, Session, SessionSummary, Status, Turn
+from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Region, Role, Session, Status, Turn
 from visavis.dialogue.wire_fields import check_session_id
 
 _DECODERS = 2  # pictures decoded at a time: each may take some 100 MB
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What was deleted; `images` counts pictures that no other conversation shows, `at` is seconds since the epoch."""
-
-    session: str
-    turns: int
-    images: int
-    at: float
 
 
 class DialogueManager:
@@ -69,6 +60,8 @@ class DialogueManager:
         logs, policy = TurnLogs(), policy or TurnPolicy()
         self._runner = TurnRunner(store, logs, chat_model, policy, self._budget, variation or {})
         self.turns = LiveTurns(store, logs, self._runner, policy, self.limits)
+        self.persons = Persons(store, self.forget)
+        self.rates = RateLimits(self.limits)
         self._decoding = asyncio.Semaphore(_DECODERS)
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -93,7 +86,7 @@ class DialogueManager:
         await self._runner.drain(timeout_s)
 
     async def new_session(self, person: str = "") -> str:
-        """The id of a new conversation, which `person` finds again by `sessions`."""
+        """The id of a new conversation, which `person` finds again by `persons.sessions`."""
         return await self._store.sessions.create(person)
 
     async def open_session(self, session_id: str, person: str = "") -> Session:
@@ -103,20 +96,13 @@ class DialogueManager:
             UnknownSession: also when it is another person's.
         """
         session = await self._store.sessions.load(check_session_id(session_id), alternatives=True)
-        if person and session.owner not in ("", person):
-            raise unknown_session()
-        if person and not session.owner:
-            await self._store.sessions.adopt(session_id, person)
+        await self.persons.let_in(session, person)
         return session
 
     async def history(self, session_id: str, before: str | None = None, limit: int = 50) -> Session:
         """The `limit` turns (one more to make it even) before `before`, or the latest."""
         exchanges = (limit + 1) // 2
         return await self._store.sessions.load(check_session_id(session_id), before, exchanges, alternatives=True)
-
-    async def sessions(self, person: str, query: str = "") -> list[SessionSummary]:
-        """A person's conversations, the latest first; only those in which each word of `query` occurs."""
-        return await self._store.sessions.summaries(person, query)
 
     async def set_title(self, session_id: str, title: str) -> None:
         """Name a conversation; raises `UnknownSession`."""
@@ -145,7 +131,11 @@ class DialogueManager:
         async with self._decoding:
             image = await asyncio.to_thread(normalise_image, data, self.limits.image)
         await self._store.images.save(session_id, image)
-        await self._store.sessions.add_image(session_id, image.ref)
+        try:
+            await self._store.sessions.add_image(session_id, image.ref)
+        except UnknownSession:  # forgotten meanwhile
+            await self._store.images.release(session_id, image.ref.sha256)
+            raise
         return image.ref
 
     async def read_image(self, session_id: str, sha256: str) -> tuple[ImageRef, bytes]:
@@ -196,7 +186,7 @@ class DialogueManager:
         exchanges, images = await self._store.sessions.forget(check_session_id(session_id))
         self._runner.leave(session_id)
         released = [await self._store.images.release(session_id, image) for image in images]
-        return Receipt(session_id, 2 * exchanges, sum(released), time.time())
+        return Receipt(session_id, 1, 2 * exchanges, sum(released), time.time())
 
     async def _find(self, session_id: str, turn_id: str) -> Exchange:
         session = await self._store.sessions.load(check_session_id(session_id), turn_id, 0)

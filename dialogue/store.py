@@ -4,6 +4,7 @@ from redis.asyncio import Redis
 
 from visavis.dialogue.store_client import MONTH_S, connect, store_errors
 from visavis.dialogue.store_images import ImageStore
+from visavis.dialogue.store_persons import PersonStore
 from visavis.dialogue.store_sessions import SessionStore
 from visavis.dialogue.store_turns import TurnStore
 
@@ -15,7 +16,8 @@ class Store:
         self, redis: Redis, *, ttl_s: int = MONTH_S, replay_grace_s: int = 120, kept_turns: int = 2_000
     ) -> None:
         self._redis = redis
-        self.sessions = SessionStore(redis, ttl_s=ttl_s)
+        self.persons = PersonStore(redis, ttl_s=ttl_s)
+        self.sessions = SessionStore(redis, self.persons, ttl_s=ttl_s)
         self.turns = TurnStore(redis, ttl_s=ttl_s, replay_grace_s=replay_grace_s, kept_turns=kept_turns)
         self.images = ImageStore(redis, ttl_s=ttl_s)
 

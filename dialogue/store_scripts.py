@@ -183,6 +183,27 @@ return 1
 """
 )
 
+# ARGV field value [only when it is] -> 1 | 0 (unknown session, or the field is something else): nothing is made anew
+SET_META = (
+    KEYS
+    + """
+if redis.call('HEXISTS', meta, 'schema') == 0 then return 0 end
+if ARGV[3] and (redis.call('HGET', meta, ARGV[1]) or '') ~= ARGV[3] then return 0 end
+redis.call('HSET', meta, ARGV[1], ARGV[2])
+return 1
+"""
+)
+
+# ARGV turn ttl_s -> the holder will see the wish to stop
+REQUEST_STOP = (
+    KEYS
+    + """
+if redis.call('HEXISTS', meta, 'schema') == 0 then return 0 end
+redis.call('SADD', control, ARGV[1])
+return redis.call('EXPIRE', control, ARGV[2])
+"""
+)
+
 # KEYS image  ARGV session  -> 1 when the picture went with its last session
 RELEASE_IMAGE = """
 redis.call('HDEL', KEYS[1], 'session:' .. ARGV[1])

@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from typing import Any
 
 from redis.asyncio import Redis
 
@@ -19,7 +18,6 @@ from visavis.dialogue.errors import Busy
 from visavis.dialogue.store_client import (
     ACTIVE,
     NEW_SESSION_TTL_S,
-    person_key,
     run_script,
     session_key,
     session_keys,
@@ -27,6 +25,7 @@ from visavis.dialogue.store_client import (
     unknown_session,
 )
 from visavis.dialogue.store_images import unknown_image
+from visavis.dialogue.store_persons import PersonStore
 from visavis.dialogue.store_turns import unknown_turn
 from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, SessionSummary
 
@@ -40,8 +39,9 @@ _SEARCHED_AT_ONCE = 20
 class SessionStore:
     """Conversations by session id. Every method raises `StoreUnavailable` when the store does not answer."""
 
-    def __init__(self, redis: Redis, *, ttl_s: int) -> None:
+    def __init__(self, redis: Redis, persons: PersonStore, *, ttl_s: int) -> None:
         self._redis = redis
+        self._persons = persons
         self._ttl_s = ttl_s
 
     async def create(self, owner: str = "") -> str:
@@ -52,8 +52,8 @@ class SessionStore:
         pipe.expire(session_key(session, "meta"), NEW_SESSION_TTL_S)
         with store_errors():
             await pipe.execute()
-            if owner:
-                await self._list(owner, session)
+        if owner:
+            await self._persons.list_session(owner, session)
         return session
 
     async def check(self, session: str) -> None:
@@ -105,24 +105,20 @@ class SessionStore:
 
     async def set_title(self, session: str, title: str) -> None:
         """Name a session; raises `UnknownSession`."""
-        await self.check(session)
-        with store_errors():
-            await self._redis.hset(session_key(session, "meta"), "title", title)
+        if not await run_script(self._redis, scripts.SET_META, session, "title", title):
+            raise unknown_session()
 
     async def adopt(self, session: str, owner: str) -> None:
-        """Give a session without an owner to a person."""
-        with store_errors():
-            await self._redis.hset(session_key(session, "meta"), "owner", owner)
-            await self._list(owner, session)
+        """Give a session without an owner to a person; raises `UnknownSession`."""
+        if not await run_script(self._redis, scripts.SET_META, session, "owner", owner, ""):
+            raise unknown_session()
+        await self._persons.list_session(owner, session)
 
-    async def summaries(self, owner: str, query: str = "") -> list[SessionSummary]:
+    async def summaries(self, names: list[str], query: str = "") -> list[SessionSummary]:
         """A person's sessions with turns, the latest first; only those where each word of `query` occurs in the title
         or in one of the latest exchanges. Sessions that have expired leave the person's list."""
+        named = await self._persons.sessions(names, LISTED_SESSIONS)
         with store_errors():
-            listed: Any = await self._redis.zrange(
-                person_key(owner), 0, LISTED_SESSIONS - 1, desc=True, withscores=True
-            )
-            named = [(id.decode(), float(at)) for id, at in listed]
             pipe = self._redis.pipeline(transaction=False)
             for id, _ in named:
                 pipe.hmget(session_key(id, "meta"), ["schema", "title"])
@@ -134,8 +130,7 @@ class SessionStore:
                     gone.append(id)
                 elif count:
                     summaries.append(SessionSummary(id, (title or b"").decode(), at, count))
-            if gone:
-                await self._redis.zrem(person_key(owner), *gone)
+        await self._persons.drop_sessions(names, gone)
         words = query.casefold().split()
         return await self._matching(summaries, words) if words else summaries
 
@@ -168,17 +163,11 @@ class SessionStore:
         with store_errors():
             (schema, owner), turns, images, _ = await pipe.execute()
             await self._redis.zrem(ACTIVE, session)
-            if owner:
-                await self._redis.zrem(person_key(owner.decode()), session)
+        if owner:
+            await self._persons.drop_sessions([owner.decode()], [session])
         if schema is None:
             raise unknown_session()
         return int(turns), [image.decode() for image in images]
-
-    async def _list(self, owner: str, session: str) -> None:
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.zadd(person_key(owner), {session: time.time()})
-        pipe.expire(person_key(owner), self._ttl_s)
-        await pipe.execute()
 
     async def _matching(self, summaries: list[SessionSummary], words: list[str]) -> list[SessionSummary]:
         kept = []

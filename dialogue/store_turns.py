@@ -135,11 +135,7 @@ class TurnStore:
 
     async def request_stop(self, session: str, turn: str) -> None:
         """Ask whichever process runs the turn to stop it."""
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.sadd(session_key(session, "control"), turn)
-        pipe.expire(session_key(session, "control"), NEW_SESSION_TTL_S)
-        with store_errors():
-            await pipe.execute()
+        await run_script(self._redis, scripts.REQUEST_STOP, session, turn, NEW_SESSION_TTL_S)
 
     async def glance(self, session: str, turn: str, cursor: str, watch_s: float) -> Glance:
         """What has become of a turn since `cursor`, in one round trip. Whoever looks watches, for `watch_s`."""

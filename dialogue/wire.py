@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from visavis.dialogue.commands import COMMANDS, Command, CommandName
-from visavis.dialogue.errors import BadRequest, DialogueError, TooLong
+from visavis.dialogue.errors import BadRequest, DialogueError, RateLimited, TooLong
 from visavis.dialogue.events import Event, TurnCompleted, TurnFailed, event_from_dict, event_to_dict
 from visavis.dialogue.explaining import Explanation
 from visavis.dialogue.limits import Limits
@@ -35,6 +35,8 @@ class FrameName(StrEnum):
     TITLE = "title"
     FEEDBACK = "feedback"
     FORGOTTEN = "forgotten"
+    LINK = "link"
+    LINKED = "linked"
     EXPLANATION = "explanation"
     ERROR = "error"
 
@@ -83,6 +85,8 @@ def ready_frame(session: Session, model: str, limits: Limits) -> str:
         "characters": limits.max_characters,
         "frame_bytes": limits.max_frame_bytes,
         "waiting_turns": limits.max_waiting_turns,
+        "turns_per_minute": limits.turns_per_minute,
+        "images_per_minute": limits.images_per_minute,
     }
     turns = [*turns_to_list(session.exchanges), *map(turn_to_dict, session.waiting)]
     about = {"session": session.id, "title": session.title, "model": model, "limits": told}
@@ -118,9 +122,20 @@ def forgotten_frame(receipt: Fields) -> str:
     return _frame({"type": FrameName.FORGOTTEN, "receipt": receipt})
 
 
+def link_frame(code: str, expires_s: int) -> str:
+    return _frame({"type": FrameName.LINK, "code": code, "expires_s": expires_s})
+
+
+def linked_frame(names: Iterable[str]) -> str:
+    """Which channels are one person's; names themselves may be secrets of those channels."""
+    return _frame({"type": FrameName.LINKED, "channels": sorted({name.partition(":")[0] for name in names})})
+
+
 def error_frame(error: DialogueError) -> str:
-    answered = {} if error.id is None else {"id": error.id}
-    return _frame({"type": FrameName.ERROR, "code": str(error.code), "message": str(error), **answered})
+    more: Fields = {} if error.id is None else {"id": error.id}
+    if isinstance(error, RateLimited):
+        more["retry_after_s"] = error.retry_after_s
+    return _frame({"type": FrameName.ERROR, "code": str(error.code), "message": str(error), **more})
 
 
 def turns_to_list(exchanges: Iterable[Exchange]) -> list[Fields]:

@@ -11,10 +11,11 @@ from fake_chat_model import FakeChatModel
 from PIL import Image
 from redis.asyncio import Redis
 
-from visavis.dialogue.connection import SocketClosed, serve_connection
+from visavis.dialogue.connection import serve_connection
 from visavis.dialogue.errors import StoreUnavailable
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.sockets import SocketClosed
 from visavis.dialogue.store import Store
 from visavis.dialogue.store_client import connect
 from visavis.dialogue.store_turns import TurnStore
@@ -29,15 +30,20 @@ def png(size: int = 8) -> bytes:
     return buffer.getvalue()
 
 
+def named(token: str | None) -> str:
+    return "" if token is None else f"web:{token[:8]}"
+
+
 class Client:
     """Both the fake socket that a connection sees and the client at its other end."""
 
-    def __init__(self, manager: DialogueManager) -> None:
+    def __init__(self, manager: DialogueManager, address: str = "") -> None:
+        self.address = address
         self._to_server: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         self._to_client: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.closed: tuple[int, str] | None = None
         self.reads = True
-        self.serving = asyncio.create_task(serve_connection(self, manager))
+        self.serving = asyncio.create_task(serve_connection(self, manager, named))
 
     async def receive(self) -> str | bytes:
         frame = await self._to_server.get()
@@ -83,8 +89,8 @@ class Room:
         self.manager, self.model = manager, model
         self.clients: list[Client] = []
 
-    async def client(self, hello: dict[str, Any] | None = None) -> tuple[Client, dict[str, Any]]:
-        client = Client(self.manager)
+    async def client(self, hello: dict[str, Any] | None = None, address: str = "") -> tuple[Client, dict[str, Any]]:
+        client = Client(self.manager, address)
         self.clients.append(client)
         return client, await client.ask(hello or HELLO)
 
@@ -415,3 +421,59 @@ async def test_foreign_conversations_are_unknown_and_nobody_has_a_list(room: Roo
     assert refused["code"] == "unknown_session"
     assert (await other.ask({**HELLO, "session": ready["session"]}))["type"] == "ready"  # who has the id may read it
     assert (await other.ask({"type": "sessions"}))["code"] == "unauthorized"
+
+
+async def test_two_channels_are_joined_by_a_code_and_forgotten_at_once(room: Room, redis: Redis) -> None:
+    web, ready = await room.client({**HELLO, "token": TOKEN})
+    web.say(turn("Two cats?"))
+    await web.hear_turn()
+    offered = await web.ask({"type": "link"})
+    assert offered["type"] == "link" and offered["expires_s"] == 600
+    other, _ = await room.client({**HELLO, "token": TOKEN[::-1]})
+    assert (await other.ask({"type": "link", "code": "WRONG"}))["code"] == "bad_request"
+    assert await other.ask({"type": "link", "code": offered["code"].lower()}) == {"type": "linked", "channels": ["web"]}
+    assert (await other.ask({"type": "link", "code": offered["code"]}))["code"] == "bad_request", "it works once"
+    assert (await other.ask({**HELLO, "session": ready["session"], "token": TOKEN[::-1]}))["type"] == "ready"
+    other.say(turn("And a dog?"))
+    await other.hear_turn()
+    assert len((await other.ask({"type": "sessions"}))["sessions"]) == 1
+    forgotten = await other.ask({"type": "forget", "everything": True})
+    assert {name: forgotten["receipt"][name] for name in ("session", "sessions", "turns", "images")} == {
+        "session": None,
+        "sessions": 2,
+        "turns": 4,
+        "images": 0,
+    }
+    assert await redis.keys() == []
+    nobody, _ = await room.client()
+    assert (await nobody.ask({"type": "forget", "everything": True}))["code"] == "unauthorized"
+
+
+async def test_too_much_at_a_time_is_refused_with_when_to_try_again(redis: Redis) -> None:
+    limits = Limits(turns_per_minute=2, images_per_minute=1, persons_per_address=1, sockets_per_session=2)
+    room = make_room(redis, limits)
+    async with room.manager:
+        client, ready = await room.client({**HELLO, "token": TOKEN}, "192.0.2.1")
+        for _ in range(2):
+            client.say(turn())
+            await client.hear_turn()
+        asked = turn()
+        refused = await client.ask(asked)
+        assert (refused["code"], refused["id"]) == ("rate_limited", asked["id"]) and 0 < refused["retry_after_s"] <= 31
+        for other in ({**HELLO, "token": TOKEN}, HELLO):  # the same person, the same address
+            again, _ = await room.client(other, "192.0.2.1")
+            assert (await again.ask(turn()))["code"] == "rate_limited"
+        free, _ = await room.client(HELLO, "192.0.2.2")
+        free.say(turn())
+        await free.hear_turn()
+        image = {"type": "image", "id": str(uuid.uuid4()), "bytes": len(png())}
+        free.say(image)
+        assert (await free.ask(png()))["type"] == "image.stored"
+        assert (await free.ask(image))["code"] == "rate_limited"
+        free.say(png())  # what was refused is passed over
+        first, refused = [await room.client({**HELLO, "session": ready["session"]}) for _ in range(2)]
+        assert [first[1]["type"], refused[1].get("code")] == ["ready", "rate_limited"]
+        await client.leave()
+        assert (await refused[0].ask({**HELLO, "session": ready["session"]}))["type"] == "ready"
+        for one in room.clients:
+            await one.leave()

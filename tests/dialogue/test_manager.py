@@ -624,13 +624,13 @@ async def test_feedback_title_and_list(world: World) -> None:
     await manager.set_title(session, "Pets")
     opened = await manager.open_session(session, "web:a")
     assert opened.exchanges[0].answer.feedback == Feedback(-1, True) and opened.title == "Pets"
-    assert [one.id for one in await manager.sessions("web:a", "cat pets")] == [session]
+    assert [one.id for one in await manager.persons.sessions("web:a", "cat pets")] == [session]
     with pytest.raises(UnknownSession):
         await manager.open_session(session, "web:b")
     nobodys = await manager.new_session()
     await collect(manager.run_turn(nobodys, command()))
     await manager.open_session(nobodys, "web:a")
-    assert [one.id for one in await manager.sessions("web:a")] == [nobodys, session]
+    assert [one.id for one in await manager.persons.sessions("web:a")] == [nobodys, session]
 
 
 async def test_everybody_who_waits_sees_the_queue_move_in_whatever_process(world: World) -> None:

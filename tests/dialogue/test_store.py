@@ -365,11 +365,11 @@ async def test_a_person_finds_sessions_by_title_and_by_words(store: Store, redis
     await converse(store, cats, turn("Two  Cats on\na Mat?"), "web:a")
     await converse(store, foreign, turn("Cats"), "web:b")
     await redis.delete(f"visavis:{{{lost}}}:meta")
-    listed = await store.sessions.summaries("web:a")
+    listed = await store.sessions.summaries(["web:a"])
     assert [(one.id, one.title, one.turns) for one in listed] == [(cats, "Two Cats on a Mat?", 1), (dogs, "A dog?", 1)]
     assert await redis.zscore("visavis:person:web:a", lost) is None
     assert await redis.zscore("visavis:person:web:a", empty) is not None
     await store.sessions.set_title(dogs, "Ärger mit Bello")
     for query, found in [("CATS mat", [cats]), ("ärger", [dogs]), ("dog", [dogs]), ("é", [cats, dogs]), ("bird", [])]:
-        assert [one.id for one in await store.sessions.summaries("web:a", query)] == found, query
-    assert await store.sessions.summaries("web:nobody") == []
+        assert [one.id for one in await store.sessions.summaries(["web:a"], query)] == found, query
+    assert await store.sessions.summaries(["web:nobody"]) == []
