@@ -3,11 +3,14 @@
 Knows no store and no model. A person's message is a list of blocks: the pictures, then the text.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from visavis.dialogue.events import TurnCompleted
+from visavis.dialogue.picture_references import named_pictures
 from visavis.dialogue.turns import Exchange, Region, Session, Turn
 
 DESCRIBE = "Describe the picture."  # what a picture without words asks
@@ -15,11 +18,13 @@ DESCRIBE = "Describe the picture."  # what a picture without words asks
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of the history a model is shown: question-answer pairs, their characters, and pictures among them."""
+    """How much a model is shown: tokens in all, question-answer pairs of the history, and pictures beside those that a
+    turn is about. `image_tokens` is what a picture costs until a model has said it."""
 
     exchanges: int = 8
-    characters: int = 4_000
+    tokens: int = 2_048
     images: int = 4
+    image_tokens: int = 257
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +37,19 @@ class Context:
 
 
 def build_messages(session: Session, turn: Turn, budget: Budget) -> Context:
-    """The latest exchanges that fit, then `turn`; without pictures of its own it is about the newest of the session.
+    """The latest exchanges that fit, then `turn`, about the pictures that it means (see `meant_pictures`).
 
     Every picture is shown where it came up, so that what was said about it follows it.
     """
     # What failed or was stopped before a word is no part of the talk.
     exchanges = [one for one in session.exchanges if one.answer.text]
-    kept = _fit(exchanges, budget)
-    images = _meant_images(session, turn)
-    carrier = _carrier(session, turn, kept)
-    spare = budget.images - (0 if carrier is turn else len(images))
+    images = turn.about or meant_pictures(session, turn)
+    image_tokens = _image_tokens(exchanges, budget)
+    left = budget.tokens - _text_tokens(turn.text) - len(images) * image_tokens
+    kept = _fit(exchanges, budget.exchanges, left)
+    left -= sum(map(_exchange_tokens, kept))
+    carrier = _carrier(session, turn, images, kept)
+    spare = min(budget.images - (0 if carrier is turn else len(images)), left // max(1, image_tokens))
     shown = _shown_images(kept, images, spare) | dict.fromkeys(images, carrier.id)
     messages: list[BaseMessage] = []
     for one in kept:
@@ -53,33 +61,72 @@ def build_messages(session: Session, turn: Turn, budget: Budget) -> Context:
     return Context(messages, images, left_out)
 
 
-def _meant_images(session: Session, turn: Turn) -> tuple[str, ...]:
-    """The pictures a turn is about; the one that it points into comes last: that is the one to look at."""
-    if turn.region is None:
-        return turn.images or session.newest_images
-    return (*(image for image in turn.images if image != turn.region.image), turn.region.image)
+def meant_pictures(session: Session, turn: Turn) -> tuple[str, ...]:
+    """The pictures a turn is about; of several the last is the one to look at.
+
+    The one that it points into; those that its words name by their places; its own; else those that were talked about
+    last.
+    """
+    if turn.region is not None:
+        return (*(image for image in turn.images if image != turn.region.image), turn.region.image)
+    groups = [*session.shown, *([turn.images] if turn.images else [])]
+    named = named_pictures(turn.text, groups)
+    if named:  # "compare it with the first one" is about one's own as well
+        return (*(image for image in named if image not in turn.images), *turn.images) if _adds(turn, named) else named
+    return turn.images or next(iter(reversed(_talked_about(session))), session.newest_images)
 
 
-def _carrier(session: Session, turn: Turn, kept: list[Exchange]) -> Turn:
-    """The turn whose message shows the pictures: `turn` with its own, else the earliest kept one that came with or
-    after the newest (the turn that showed them may have failed, or be out of the window)."""
+def _adds(turn: Turn, named: Sequence[str]) -> bool:
+    return bool(turn.images) and not set(named) & set(turn.images)
+
+
+def _talked_about(session: Session) -> list[tuple[str, ...]]:
+    """What each of the latest exchanges was about, oldest first; empty where nothing had been shown."""
+    found: list[tuple[str, ...]] = []
+    for one in session.exchanges:
+        found.append(one.question.about or one.question.images or (found[-1] if found else session.newest_images))
+    return found
+
+
+def _carrier(session: Session, turn: Turn, images: tuple[str, ...], kept: list[Exchange]) -> Turn:
+    """The turn whose message shows the pictures: `turn`, or the earliest kept one since which all talk was about them
+    (the turn that showed them may have failed, or be out of the window)."""
     if turn.images or turn.region:
         return turn
-    questions = [one.question for one in session.exchanges]
-    shown_at = max((i for i, question in enumerate(questions) if question.images == session.newest_images), default=0)
-    since = {question.id for question in questions[shown_at:]}
+    since: set[str] = set()
+    for one, about in zip(reversed(session.exchanges), reversed(_talked_about(session)), strict=True):
+        if about != images:
+            break
+        since.add(one.question.id)
     return next((one.question for one in kept if one.question.id in since), turn)
 
 
-def _fit(exchanges: list[Exchange], budget: Budget) -> list[Exchange]:
+def _fit(exchanges: list[Exchange], most: int, tokens: int) -> list[Exchange]:
     kept: list[Exchange] = []
-    characters = 0
-    for one in reversed(exchanges[-budget.exchanges :] if budget.exchanges else []):
-        characters += len(one.question.text) + len(one.answer.text)
-        if characters > budget.characters:
+    for one in reversed(exchanges[-most:] if most else []):
+        tokens -= _exchange_tokens(one)
+        if tokens < 0:
             break
         kept.insert(0, one)
     return kept
+
+
+def _image_tokens(exchanges: list[Exchange], budget: Budget) -> int:
+    """What a picture cost the model when it last answered about one; more when others were shown beside it."""
+    for one in reversed(exchanges):
+        final = one.answer.final
+        if isinstance(final, TurnCompleted) and len(one.answer.images) == 1 and final.usage.image_tokens:
+            return final.usage.image_tokens
+    return budget.image_tokens
+
+
+def _exchange_tokens(one: Exchange) -> int:
+    return _text_tokens(one.question.text) + _text_tokens(one.answer.text)
+
+
+def _text_tokens(text: str) -> int:
+    """A guess for any vocabulary: about four bytes a token, and what stands between messages."""
+    return 4 + len(text.encode("utf-8", "replace")) // 4
 
 
 def _shown_images(kept: list[Exchange], images: tuple[str, ...], most: int) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Pictures in Redis: each kept once, by the hash of its bytes, for as long as a session shows it."""
 
 from dataclasses import asdict
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -37,6 +38,17 @@ class ImageStore:
         if data is None:
             raise unknown_image()
         return bytes(data)
+
+    async def caption(self, sha256: str) -> str | None:
+        """What a model once said that the picture shows."""
+        with store_errors():
+            caption: Any = await self._redis.hget(image_key(sha256), "caption")
+        return None if caption is None else caption.decode()
+
+    async def set_caption(self, sha256: str, caption: str) -> None:
+        """Keep what a model says that the picture shows, for as long as the picture."""
+        with store_errors():
+            await self._redis.eval(scripts.SET_CAPTION, 1, image_key(sha256), caption.encode("utf-8", "replace"))
 
     async def release(self, session: str, sha256: str) -> bool:
         """End a session's use of a picture; True when it was the last one and the picture is gone."""

@@ -57,12 +57,12 @@ def load_place(entry: bytes) -> tuple[str, int]:
 
 def _question(turn: Turn) -> dict[str, Any]:
     region = None if turn.region is None else asdict(turn.region)
-    more = {"region": region, "replaces": turn.replaces, "seed": turn.seed}
+    more = {"region": region, "replaces": turn.replaces, "seed": turn.seed, "about": turn.about or None}
     return {"text": turn.text, "images": turn.images, "at": turn.at} | {k: v for k, v in more.items() if v is not None}
 
 
 def _load_question(id: str, record: dict[str, Any], status: Status) -> Turn:
-    record["images"] = tuple(record["images"])
+    record["images"], record["about"] = tuple(record["images"]), tuple(record.get("about", ()))
     if region := record.get("region"):
         record["region"] = Region(**region)
     return Turn(id, Role.USER, status=status, **record)

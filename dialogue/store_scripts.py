@@ -204,9 +204,16 @@ return redis.call('EXPIRE', control, ARGV[2])
 """
 )
 
+# KEYS image  ARGV caption -> kept while the picture is
+SET_CAPTION = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'caption', ARGV[1]) end
+return 1
+"""
+
 # KEYS image  ARGV session  -> 1 when the picture went with its last session
 RELEASE_IMAGE = """
 redis.call('HDEL', KEYS[1], 'session:' .. ARGV[1])
-if redis.call('HLEN', KEYS[1]) <= 2 then return redis.call('DEL', KEYS[1]) end
+local own = 2 + redis.call('HEXISTS', KEYS[1], 'caption')
+if redis.call('HLEN', KEYS[1]) <= own then return redis.call('DEL', KEYS[1]) end
 return 0
 """

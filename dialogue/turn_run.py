@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.errors import ErrorCode, StoreUnavailable, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent, TurnRestarted
 from visavis.dialogue.limits import TurnPolicy
+from visavis.dialogue.picture_choice import choose_pictures
 from visavis.dialogue.store import Store
 from visavis.dialogue.store_turns import Claim
 from visavis.dialogue.turn_log import TurnLog, first_events
@@ -47,6 +49,7 @@ class TurnRun:
         variation: Mapping[str, Any],
     ) -> None:
         self._claim = claim
+        self._turn = claim.turn
         self._log = log
         self._store = store
         self._model = model
@@ -116,12 +119,15 @@ class TurnRun:
             return self._answer.failure(error)
 
     async def _ask(self) -> FinalEvent:
-        turn = self._claim.turn
+        turn = self._turn
         session = await self._patiently(lambda: self._store.sessions.load(self._claim.session, turn.replaces))
         if turn.replaces is not None and session.target is None:
             raise UnknownTurn("The turn in whose place this one was to stand is gone.")
         self._owner = session.owner
-        return await self._answer.stream(self._model, build_messages(session, turn, self._budget), self._options)
+        about = await self._patiently(lambda: choose_pictures(session, turn, self._model, self._store.images))
+        self._turn = replace(turn, about=about)
+        context = build_messages(session, self._turn, self._budget)
+        return await self._answer.stream(self._model, context, self._options)
 
     async def _keep_claim(self, answering: asyncio.Task[FinalEvent]) -> None:
         """Until the answer is there: renew the lease, save the replay in pieces, and see whether to stop."""
@@ -146,8 +152,8 @@ class TurnRun:
 
     async def _finish(self, final: FinalEvent) -> None:
         """Record first, tell then: nobody sees an answer that a crash could take back."""
-        events = [*self._answer.unsaved, final]
-        if await self._patiently(lambda: self._store.turns.finish(self._claim, events, final, self._owner)):
+        events, claim = [*self._answer.unsaved, final], replace(self._claim, turn=self._turn)
+        if await self._patiently(lambda: self._store.turns.finish(claim, events, final, self._owner)):
             self._log.extend([final])
 
     async def _hand_over(self, keeper: asyncio.Task[None]) -> None:

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
-from visavis.dialogue.context import DESCRIBE, Budget, build_messages
-from visavis.dialogue.events import TurnCancelled, TurnCompleted, TurnFailed
+from visavis.dialogue.context import DESCRIBE, Budget, Context, build_messages
+from visavis.dialogue.events import TurnCancelled, TurnCompleted, TurnFailed, Usage
 from visavis.dialogue.turns import Exchange, Region, Role, Session, Turn, answer_turn
 
 
@@ -103,13 +105,55 @@ def test_a_region_goes_with_its_picture() -> None:
     assert content[1] == {**image("b"), "extras": {"region": {"x": 0, "y": 0, "w": 0.5, "h": 1}}}
 
 
-@given(st.lists(st.text(max_size=30), max_size=12), st.integers(0, 6), st.integers(0, 200))
-def test_the_budget_holds_and_the_kept_part_is_the_latest(answers: list[str], exchanges: int, characters: int) -> None:
+@given(st.lists(st.text(max_size=300), max_size=12), st.integers(0, 6), st.integers(0, 400))
+def test_the_budget_holds_and_the_kept_part_is_the_latest(answers: list[str], exchanges: int, tokens: int) -> None:
     talk = session(*(exchange(i, answer) for i, answer in enumerate(answers)))
-    context = build_messages(talk, ASK, Budget(exchanges, characters))
+    context = build_messages(talk, ASK, Budget(exchanges, tokens))
     kept = [str(message.content) for message in context.messages[:-1]]
-    assert len(kept) <= 2 * exchanges and sum(map(len, kept)) <= characters
+    assert len(kept) <= 2 * exchanges and sum(4 + len(text.encode()) // 4 for text in kept) <= tokens
     spoken = [i for i, answer in enumerate(answers) if answer]
     left = len(context.left_out)
     assert context.left_out == tuple(str(i) for i in spoken[:left])
     assert kept[::2] == [f"question {i}" for i in spoken[left:]]
+
+
+def shown_in(context: Context) -> list[list[str]]:
+    """The pictures in each message of the person."""
+    contents = [message.content for message in context.messages if isinstance(message, HumanMessage)]
+    return [
+        [block["file_id"] for block in content if isinstance(block, dict) and block["type"] == "image"]
+        if isinstance(content, list)
+        else []
+        for content in contents
+    ]
+
+
+def test_a_picture_costs_what_the_model_said_that_it_cost() -> None:
+    talk = session(exchange(1, images=("a",)), exchange(2, images=("b",)), newest=("b",))
+    ask = Turn("now", Role.USER, "And this?", ("c",))
+    assert shown_in(build_messages(talk, ask, Budget(tokens=700, image_tokens=257))) == [[], ["b"], ["c"]]
+    place = {"session": "s", "turn": "3", "attempt": 1, "seq": 3}
+    dear = TurnCompleted(**place, text="yes", html="", image="b", usage=Usage(700, 3, 600))
+    dear_talk = session(
+        *talk.exchanges, Exchange(Turn("3", Role.USER, "question 3"), answer_turn(dear, 0)), newest=("b",)
+    )
+    assert shown_in(build_messages(dear_talk, ask, Budget(tokens=1000, image_tokens=257))) == [[], [], [], ["c"]]
+    tight = build_messages(dear_talk, ask, Budget(tokens=500))
+    assert shown_in(tight) == [["c"]] and tight.left_out == ("1", "2", "3")
+
+
+def test_order_words_bring_a_picture_back_and_what_follows_stays_with_it() -> None:
+    shown = (("a",), ("b",))
+    talk = Session("s", (exchange(1, images=("a",)), exchange(2, images=("b",))), shown=shown)
+    first = Turn("3", Role.USER, "What is in the first one?")
+    context = build_messages(talk, first, Budget())
+    assert context.images == ("a",) and shown_in(context) == [[], ["b"], ["a"]]
+    asked = exchange(3)
+    asked = replace(asked, question=replace(asked.question, about=("a",)))
+    later = Session("s", (*talk.exchanges, asked), shown=shown)
+    context = build_messages(later, ASK, Budget())
+    assert context.images == ("a",) and shown_in(context) == [[], ["b"], ["a"], []]
+    newer = Turn("4", Role.USER, "Compare it with the first one.", ("c",))
+    assert build_messages(later, newer, Budget()).images == ("a", "c")
+    both = Turn("4", Role.USER, "Compare them.")
+    assert build_messages(later, both, Budget()).images == ("a", "b")
