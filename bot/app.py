@@ -18,6 +18,7 @@ from visavis.bot.chat_models import create_chat_model, shown_name
 from visavis.bot.routes import EXCEPTION_HANDLERS, Gateway
 from visavis.bot.settings import Settings
 from visavis.bot.web_files import web_routes
+from visavis.dialogue.image_worker import ImageWorkers
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import open_store
 
@@ -29,7 +30,15 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
     """The app of one gateway. A given `chat_model` takes the place of the one that the settings name."""
     store = open_store(settings.redis_url or DEFAULT_REDIS_URL, ttl_s=settings.session_ttl_s)
     model = chat_model or create_chat_model(settings.model_url, store.images)
-    manager = DialogueManager(store, model, settings.limits, variation=VARIATION, model_name=shown_name(settings.model))
+    workers = ImageWorkers()
+    manager = DialogueManager(
+        store,
+        model,
+        settings.limits,
+        variation=VARIATION,
+        model_name=shown_name(settings.model),
+        normalise=workers.normalise,
+    )
     identities = Identities(settings.embed_secret)
     gateway = Gateway(manager, store, identities, model_url=None if chat_model else settings.model_url)
 
@@ -39,6 +48,7 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
             async with manager:
                 yield
         finally:
+            await workers.aclose()
             await _close(model)
             await store.aclose()
 

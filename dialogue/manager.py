@@ -6,7 +6,7 @@ A turn is run by a task of the `TurnRunner`; listeners come and go without touch
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any
@@ -18,8 +18,8 @@ from visavis.dialogue.context import Budget
 from visavis.dialogue.errors import UnknownSession
 from visavis.dialogue.events import Event
 from visavis.dialogue.explaining import Explanation, explain_turn
-from visavis.dialogue.images import normalise_image
-from visavis.dialogue.limits import Limits, TurnPolicy
+from visavis.dialogue.images import NormalisedImage, normalise_image
+from visavis.dialogue.limits import ImageLimits, Limits, TurnPolicy
 from visavis.dialogue.live_turns import LiveTurns
 from visavis.dialogue.persons import Persons, Receipt
 from visavis.dialogue.rate_limits import RateLimits
@@ -30,7 +30,7 @@ from visavis.dialogue.turn_runner import TurnRunner
 from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Region, Role, Session, Status, Turn
 from visavis.dialogue.wire_fields import check_session_id
 
-_DECODERS = 2  # pictures decoded at a time: each may take some 100 MB
+Normalise = Callable[[bytes, ImageLimits], Awaitable[NormalisedImage]]
 
 
 class DialogueManager:
@@ -38,7 +38,8 @@ class DialogueManager:
 
     Use it as a context manager: while entered, a sweep runs turns that a dead process left behind; leaving it hands
     running turns over. All methods raise `DialogueError`s only. `variation` are options of the model (such as a
-    temperature) that let it answer the same question in another way; it then gets a `seed` as well.
+    temperature) that let it answer the same question in another way; it then gets a `seed` as well. `normalise` decodes
+    pictures, by default in a thread; a server does it in `ImageWorkers`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class DialogueManager:
         budget: Budget | None = None,
         variation: Mapping[str, Any] | None = None,
         model_name: str = "visavis-embedded",
+        normalise: Normalise | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.model_name = model_name
@@ -62,7 +64,7 @@ class DialogueManager:
         self.turns = LiveTurns(store, logs, self._runner, policy, self.limits)
         self.persons = Persons(store, self.forget)
         self.rates = RateLimits(self.limits)
-        self._decoding = asyncio.Semaphore(_DECODERS)
+        self._normalise = normalise or _in_a_thread
         self._sweeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "DialogueManager":
@@ -128,11 +130,11 @@ class DialogueManager:
             UnknownSession, BadImage, ImageTooLarge, UnsupportedImage.
         """
         await self._store.sessions.check(check_session_id(session_id))
-        async with self._decoding:
-            image = await asyncio.to_thread(normalise_image, data, self.limits.image)
+        image = await self._normalise(data, self.limits.image)
         await self._store.images.save(session_id, image)
         try:
-            await self._store.sessions.add_image(session_id, image.ref)
+            for gone in await self._store.sessions.add_image(session_id, image.ref):
+                await self._store.images.release(session_id, gone)
         except UnknownSession:  # forgotten meanwhile
             await self._store.images.release(session_id, image.ref.sha256)
             raise
@@ -193,6 +195,10 @@ class DialogueManager:
         if session.target is None:
             raise unknown_turn(turn_id)
         return session.target
+
+
+async def _in_a_thread(data: bytes, limits: ImageLimits) -> NormalisedImage:
+    return await asyncio.to_thread(normalise_image, data, limits)
 
 
 def _question(

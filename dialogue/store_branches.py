@@ -61,8 +61,9 @@ local function place_on(ranges, turn)
 end
 """
 
-# ARGV before limit with_alternatives -> {schema, owner, title, more, target, entries, alternatives, queue, shown}
-# `before` is a turn or empty. `alternatives` are entries, each after the id of the turn in whose place it stands.
+# ARGV before limit most_alternatives -> {schema, owner, title, more, target, entries, alternatives, queue, shown}
+# `before` is a turn or empty. `alternatives` are entries, each after the id of the turn in whose place it stands; where
+# there are more than wanted, those of the latest turns.
 LOAD = (
     KEYS
     + PATH
@@ -86,9 +87,11 @@ for i = #ranges, 1, -1 do
   end
 end
 for i = math.min(#found, limit), 1, -1 do table.insert(entries, found[i]) end
-if ARGV[3] == '1' and redis.call('EXISTS', versions) == 1 then
-  for _, entry in ipairs(entries) do
-    local turn = string.match(entry, '^%S+')
+local wanted = 2 * tonumber(ARGV[3])
+if wanted > 0 and redis.call('EXISTS', versions) == 1 then
+  for i = #entries, 1, -1 do
+    local turn = string.match(entries[i], '^%S+')
+    if #alternatives >= wanted then break end
     for _, version in ipairs(versions_of(turn)) do
       local other = version ~= turn and entry_at(tonumber(redis.call('HGET', index, version) or -1))
       if other then

@@ -8,8 +8,8 @@ counted a fence twice.
 
 from visavis.dialogue.store_branches import KEYS, PATH
 
-# ARGV turn json replaces max_waiting ttl_s image...
-# -> {"waiting", position} | {"finished"} | {"busy", waiting} | {"unknown_session" or "_image" or "_turn"}
+# ARGV turn json replaces max_waiting max_versions ttl_s image...
+# -> {"waiting", position} | {"finished"} | {"busy", waiting} | {"too_many"} | {"unknown_session", "_image" or "_turn"}
 SUBMIT = (
     KEYS
     + PATH
@@ -22,12 +22,13 @@ for _, entry in ipairs(waiting) do
   if turn == ARGV[1] then return {'waiting', tonumber(position)} end
 end
 if ARGV[3] ~= '' and not place_on(path(), ARGV[3]) then return {'unknown_turn'} end
+if ARGV[3] ~= '' and #versions_of(ARGV[3]) >= tonumber(ARGV[5]) then return {'too_many'} end
 if #waiting >= tonumber(ARGV[4]) then return {'busy', #waiting} end
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   if redis.call('HEXISTS', images, ARGV[i]) == 0 then return {'unknown_image'} end
 end
 redis.call('RPUSH', queue, #waiting .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
-for _, key in ipairs({meta, turns, index, images, queue, versions, shown}) do redis.call('EXPIRE', key, ARGV[5]) end
+for _, key in ipairs({meta, turns, index, images, queue, versions, shown}) do redis.call('EXPIRE', key, ARGV[6]) end
 return {'waiting', #waiting}
 """
 )
@@ -171,15 +172,24 @@ return 0
 """
 )
 
-# ARGV sha256 ref ttl_s -> 1 | 0 (unknown session). The time to live of a session is never cut.
+# ARGV sha256 ref ttl_s keep -> the pictures that leave by age, a tenth at a time | nothing (unknown session)
+# An entry of `images` is "<number> <ref>". The time to live of a session is never cut.
 ADD_IMAGE = (
     KEYS
     + """
-if redis.call('HEXISTS', meta, 'schema') == 0 then return 0 end
-redis.call('HSET', images, ARGV[1], ARGV[2])
+if redis.call('HEXISTS', meta, 'schema') == 0 then return false end
+redis.call('HSET', images, ARGV[1], redis.call('HINCRBY', meta, 'pictures', 1) .. ' ' .. ARGV[2])
 redis.call('EXPIRE', meta, ARGV[3])
 redis.call('EXPIRE', images, ARGV[3])
-return 1
+local keep, gone = tonumber(ARGV[4]), {}
+if redis.call('HLEN', images) > keep then
+  local all, kept = redis.call('HGETALL', images), {}
+  for i = 1, #all, 2 do table.insert(kept, {tonumber(string.match(all[i + 1], '^%d+')), all[i]}) end
+  table.sort(kept, function(a, b) return a[1] < b[1] end)
+  for i = 1, #kept - keep + math.floor(keep / 10) do table.insert(gone, kept[i][2]) end
+  redis.call('HDEL', images, unpack(gone))
+end
+return gone
 """
 )
 

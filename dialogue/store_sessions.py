@@ -32,6 +32,8 @@ from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, Sessio
 SCHEMA = 2
 SHOWN_TURNS = 50
 LISTED_SESSIONS = 200
+_LISTED_ALTERNATIVES = 100
+_KEPT_IMAGES = 1_000
 _SEARCHED_EXCHANGES = 100
 _SEARCHED_AT_ONCE = 20
 
@@ -70,7 +72,7 @@ class SessionStore:
         Raises:
             UnknownSession: no such session, or one that another version has written.
         """
-        asked = (before or "", exchanges, int(alternatives))
+        asked = (before or "", exchanges, _LISTED_ALTERNATIVES if alternatives else 0)
         loaded = await run_script(self._redis, branches.LOAD, session, *asked)
         schema, owner, title, more, target, entries, others, queue, shown = loaded
         if schema is None or int(schema) != SCHEMA:
@@ -134,11 +136,17 @@ class SessionStore:
         words = query.casefold().split()
         return await self._matching(summaries, words) if words else summaries
 
-    async def add_image(self, session: str, ref: ImageRef) -> None:
-        """Let the session show a stored picture; raises `UnknownSession`."""
-        added = (ref.sha256, records.dump(asdict(ref)), self._ttl_s)
-        if not await run_script(self._redis, scripts.ADD_IMAGE, session, *added):
+    async def add_image(self, session: str, ref: ImageRef, keep: int = _KEPT_IMAGES) -> list[str]:
+        """Let the session show a stored picture; gives those that it does not keep any longer, the oldest.
+
+        Raises:
+            UnknownSession.
+        """
+        added = (ref.sha256, records.dump(asdict(ref)), self._ttl_s, keep)
+        gone = await run_script(self._redis, scripts.ADD_IMAGE, session, *added)
+        if gone is None:
             raise unknown_session()
+        return [image.decode() for image in gone]
 
     async def find_image(self, session: str, sha256: str) -> ImageRef:
         """A picture of the session; raises `UnknownSession` or `UnknownImage`."""
@@ -151,7 +159,7 @@ class SessionStore:
             raise unknown_session()
         if ref is None:
             raise unknown_image()
-        return ImageRef(**json.loads(ref))
+        return ImageRef(**json.loads(ref.partition(b" ")[2]))
 
     async def forget(self, session: str) -> tuple[int, list[str]]:
         """Delete every key of a session: how many exchanges it had and which pictures. Raises `UnknownSession`."""

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from visavis.dialogue import store_branches as branches
 from visavis.dialogue import store_records as records
 from visavis.dialogue import store_scripts as scripts
-from visavis.dialogue.errors import Busy, UnknownTurn
+from visavis.dialogue.errors import BadRequest, Busy, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent
 from visavis.dialogue.store_client import (
     ACTIVE,
@@ -33,6 +33,7 @@ from visavis.dialogue.turns import Turn, answer_turn
 _ACTIVE_S = 60
 _REPLAY_ENTRIES = 1_000
 _TITLE_CHARACTERS = 60
+_VERSIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +80,13 @@ class TurnStore:
 
         Raises:
             UnknownSession, UnknownImage (a picture that is not the session's), UnknownTurn (the one to be replaced is
-            not in the current branch), Busy (too many turns wait).
+            not in the current branch), BadRequest (it has been replaced too often), Busy (too many turns wait).
         """
         with store_errors():
             # First, so that a sweep finds the turn whatever happens next.
             await self._redis.zadd(ACTIVE, {session: time.time()})
         named = turn.images if turn.region is None else (*turn.images, turn.region.image)
-        bounds = (turn.replaces or "", max_waiting, self._ttl_s)
+        bounds = (turn.replaces or "", max_waiting, _VERSIONS, self._ttl_s)
         question = records.dump_question(turn)
         answer, *rest = await run_script(self._redis, scripts.SUBMIT, session, turn.id, question, *bounds, *named)
         match answer:
@@ -95,10 +96,14 @@ class TurnStore:
                 return None
             case b"busy":
                 raise Busy(f"{rest[0]} messages are waiting already; please wait for an answer.", id=turn.id)
+            case b"too_many":
+                raise BadRequest(f"This has been asked in {_VERSIONS} ways already; please ask anew.", id=turn.id)
             case b"unknown_image":
                 raise unknown_image()
             case b"unknown_turn":
                 raise unknown_turn(turn.id)
+        with store_errors():
+            await self._redis.zrem(ACTIVE, session)
         raise unknown_session()
 
     async def claim(self, session: str, nonce: str, lease_s: float, watch_s: float) -> Claim | None:

@@ -1,12 +1,14 @@
 import asyncio
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
+from visavis.dialogue import store_sessions, store_turns
+from visavis.dialogue.errors import BadRequest, Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
 from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnCompleted
 from visavis.dialogue.images import NormalisedImage
 from visavis.dialogue.store import Store
@@ -373,3 +375,34 @@ async def test_a_person_finds_sessions_by_title_and_by_words(store: Store, redis
     for query, found in [("CATS mat", [cats]), ("ärger", [dogs]), ("dog", [dogs]), ("é", [cats, dogs]), ("bird", [])]:
         assert [one.id for one in await store.sessions.summaries(["web:a"], query)] == found, query
     assert await store.sessions.summaries(["web:nobody"]) == []
+
+
+async def test_the_ways_to_ask_a_thing_are_bounded_and_so_is_what_a_list_holds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_turns, "_VERSIONS", 4)
+    monkeypatch.setattr(store_sessions, "_LISTED_ALTERNATIVES", 4)
+    session, firsts = await store.sessions.create(), [turn("a"), turn("b")]
+    for first in firsts:
+        await converse(store, session, first)
+    await fork(store, session, firsts[0], "a0")
+    await store.sessions.select(session, firsts[0].id)
+    for number in range(3):
+        await fork(store, session, firsts[1], f"b{number}")
+    with pytest.raises(BadRequest):
+        await fork(store, session, firsts[1], "b3")
+    await store.sessions.select(session, firsts[1].id)
+    page = await store.sessions.load(session, alternatives=True)
+    assert alternatives(page) == [["a0"], ["b0", "b1", "b2"]]
+    monkeypatch.setattr(store_sessions, "_LISTED_ALTERNATIVES", 2)
+    assert alternatives(await store.sessions.load(session, alternatives=True)) == [[], ["b0", "b1", "b2"]]
+
+
+async def test_a_session_keeps_its_newest_pictures(store: Store) -> None:
+    session = await store.sessions.create()
+    refs = [replace(REF, sha256=f"{number:064x}") for number in range(23)]
+    gone = [await store.sessions.add_image(session, ref, keep=20) for ref in refs]
+    assert gone[:20] == [[]] * 20 and gone[20] == [ref.sha256 for ref in refs[:3]] and gone[21:] == [[]] * 2
+    with pytest.raises(UnknownImage):
+        await store.sessions.find_image(session, refs[2].sha256)
+    assert await store.sessions.find_image(session, refs[3].sha256) == refs[3]
