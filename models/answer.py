@@ -1,6 +1,6 @@
-"""One answer while it is being said: from the scores of each step to tokens, words and the reason to end.
+"""One answer while it is being said: from the token of each step to words and the reason to end.
 
-It knows nothing of the model, of threads and of other answers. Shape letters: V vocabulary.
+It knows nothing of the model, of threads and of other answers.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from visavis.models.detokenizer import StreamingDetokenizer
 from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, SamplingParameters
-from visavis.models.sampling import create_generator, next_token
+from visavis.models.sampling import create_generator
 
 
 class Answer:
-    """The state of a running answer. Call `take` with the scores of each step until `finish_reason` is set."""
+    """The state of a running answer, and how its tokens are chosen. Call `take` until `finish_reason` is set."""
 
     def __init__(
         self,
@@ -32,26 +31,25 @@ class Answer:
     ) -> None:
         self.token_ids = [start_token]
         self.finish_reason: FinishReason | None = None
-        self._sampling = sampling
+        self.sampling = sampling
         self.max_new_tokens = max_new_tokens
-        self._end_token = end_token
-        self._generator = create_generator(sampling, device)
+        self.end_token = end_token
+        self.generator = create_generator(sampling, device)
         self._text = StreamingDetokenizer(decode, sampling.stop)
         self._log_probability = 0.0
 
-    def take(self, scores: Tensor) -> str:
-        """Choose the next token from float32 scores (V,) and return the words that may be shown now.
+    def take(self, token: int, log_probability: float) -> str:
+        """Go on with the chosen token and return the words that may be shown now.
 
         Raises:
-            ModelError: the scores are not numbers.
+            ModelError: the log-probability is not a number, so the model's scores were not.
         """
-        if bool(scores.isnan().any()):
+        if not math.isfinite(log_probability):
             raise ModelError("the model broke down on this question")
-        token = next_token(scores, self.token_ids, self._sampling, self._generator)
-        if token == self._end_token:
+        if token == self.end_token:
             self.finish_reason = FinishReason.STOP
             return ""
-        self._log_probability += float(scores.log_softmax(-1)[token])
+        self._log_probability += log_probability
         self.token_ids.append(token)
         piece = self._text.add(token)
         if self._text.stopped:

@@ -36,7 +36,7 @@ from visavis.models.model_client import ModelClient
 if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
 
-_SAMPLING = ("temperature", "top_k", "top_p", "seed", "repetition_penalty", "max_new_tokens")
+_SAMPLING = ("temperature", "top_k", "top_p", "seed", "repetition_penalty", "max_new_tokens", "min_new_tokens")
 _PAUSE_S = 0.2
 
 
@@ -71,6 +71,7 @@ class VisavisChatModel(BaseChatModel):
     seed: int | None = None
     repetition_penalty: float = 1.0
     max_new_tokens: int | None = None
+    min_new_tokens: int = 0
     deadline_s: float | None = None
     patience_s: float = 60.0
     _backend: InferenceEngine | ModelClient = PrivateAttr()

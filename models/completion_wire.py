@@ -72,6 +72,7 @@ class _Extension(_Part):
     deadline_s: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
+    min_new_tokens: int | None = None
     answer: str | None = None
 
 
@@ -103,6 +104,7 @@ class CompletionRequest(_Part):
             "max_new_tokens": self.max_completion_tokens or self.max_tokens,
             "top_k": self.visavis.top_k,
             "repetition_penalty": self.visavis.repetition_penalty,
+            "min_new_tokens": self.visavis.min_new_tokens,
         }
         given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -153,6 +155,7 @@ def write_request(request: GenerationRequest, *, stream: bool = True) -> dict[st
             "deadline_s": request.deadline_s,
             "top_k": sampling.top_k,
             "repetition_penalty": sampling.repetition_penalty,
+            "min_new_tokens": sampling.min_new_tokens,
         },
     }
 
@@ -164,6 +167,8 @@ def write_chunk(chunk: GenerationChunk, answer_id: str, model_name: str) -> byte
     if chunk.completion is not None:
         choice["finish_reason"] = _openai_reason(chunk.completion)
         body |= _tail(chunk.completion)
+    elif chunk.position is not None:
+        body["visavis"] = {"queue_position": chunk.position}
     return event(body)
 
 
@@ -194,8 +199,10 @@ async def read_events(lines: AsyncIterable[str]) -> AsyncGenerator[GenerationChu
             raise read_error(body)
         text = body["choices"][0]["delta"].get("content") or ""
         said += text
-        yield GenerationChunk(text, _read_tail(body, said) if "visavis" in body else None)
-        if "visavis" in body:
+        own = body.get("visavis", {})
+        is_last = "finish_reason" in own
+        yield GenerationChunk(text, _read_tail(body, said) if is_last else None, own.get("queue_position"))
+        if is_last:
             return
     raise ServerLost(broke_off=True)
 

@@ -24,7 +24,8 @@ class SamplingParameters:
     """How tokens are chosen; the defaults are greedy.
 
     `temperature` 0 takes the likeliest token, `top_k` 0 and `top_p` 1 leave all tokens in. The same `seed` repeats the
-    same answer; without one, each answer draws its own. `max_new_tokens` None means the engine's default.
+    same answer; without one, each answer draws its own. `max_new_tokens` None means the engine's default; before
+    `min_new_tokens` an answer does not end by itself.
 
     Raises:
         BadRequest: a value is out of range.
@@ -36,6 +37,7 @@ class SamplingParameters:
     seed: int | None = None
     repetition_penalty: float = 1.0
     max_new_tokens: int | None = None
+    min_new_tokens: int = 0
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -45,6 +47,7 @@ class SamplingParameters:
         _check("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
         _check("seed", self.seed or 0, -(2**63), 2**63 - 1)
         _check("max_new_tokens", 1 if self.max_new_tokens is None else self.max_new_tokens, 1, 1_000_000)
+        _check("min_new_tokens", self.min_new_tokens, 0, 1_000_000)
         if len(self.stop) > MAX_STOP_STRINGS or not all(self.stop):
             raise BadRequest(f"stop takes at most {MAX_STOP_STRINGS} strings, none of them empty")
 
@@ -136,7 +139,11 @@ class WordHeat:
 
 @dataclass(frozen=True)
 class GenerationChunk:
-    """A piece of an answer; the last one carries the completion, whose text is all pieces joined."""
+    """A piece of an answer; the last one carries the completion, whose text is all pieces joined.
+
+    While a question waits, chunks without text tell its `position` in the queue: 1 is next.
+    """
 
     text: str
     completion: Completion | None = None
+    position: int | None = None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from visavis.models.attention import Attention, FeedForward
 from visavis.models.config import DecoderConfig
-from visavis.models.kv_cache import KeyValue, KVCache
+from visavis.models.kv_cache import Cache, KeyValue, KVCache
 
 
 class DecoderLayer(nn.Module):
@@ -33,7 +33,7 @@ class DecoderLayer(nn.Module):
         memory: KeyValue,
         mask: Tensor | None,
         self_mask: Tensor | None,
-        cache: KVCache | None,
+        cache: Cache | None,
         layer: int,
     ) -> Tensor:
         """(B, S, D) -> (B, S, D). With a cache, S new positions join the remembered ones."""
@@ -102,7 +102,7 @@ class GenerationDecoder(nn.Module):
         memory: Sequence[KeyValue],
         mask: Tensor | None = None,
         self_mask: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """The last layer's normed states (B, S, D); a `self_mask` (None: causal) lets several answers share a row."""
         states = self.token_embedding(input_ids) + self.position_embedding(positions)

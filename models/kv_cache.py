@@ -5,7 +5,9 @@ Shape letters: B rows, H heads, M remembered positions, D width, d = D / H.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +32,14 @@ class KeyValue:
     def nbytes(self) -> int:
         """Bytes held by both tensors."""
         return self.key.nbytes + self.value.nbytes
+
+
+class Cache(Protocol):
+    """What a decoder layer needs of its memory of earlier positions."""
+
+    def write(self, layer: int, new: KeyValue) -> KeyValue:
+        """Keep `new` and return all that `layer` remembers."""
+        ...
 
 
 class KVCache:
@@ -71,3 +81,45 @@ class KVCache:
     def reset(self) -> None:
         """Forget everything; the memory stays allocated."""
         self.length = 0
+
+
+class KeyValueRows:
+    """Keys and values of rows that come and go, (layers, rows, heads, positions, d) each, kept for reuse."""
+
+    def __init__(self, layers: int, heads: int, head_dim: int, *, dtype: torch.dtype, device: torch.device) -> None:
+        self.keys = torch.zeros(layers, 0, heads, 0, head_dim, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+
+    def view(self, rows: int, positions: int) -> tuple[KeyValue, ...]:
+        """Of every layer the first rows and positions, without a copy."""
+        parts = (part[:, :rows, :, :positions].unbind() for part in (self.keys, self.values))
+        return tuple(KeyValue(key, value) for key, value in zip(*parts, strict=True))
+
+    def clear(self, row: int) -> None:
+        """Zeros, since a masked NaN of somebody before would still spoil an attention."""
+        self.keys[:, row].zero_()
+        self.values[:, row].zero_()
+
+    def fill(self, row: int, layers: Sequence[KeyValue]) -> None:
+        """Put what a row remembers, (1, H, M, d) a layer, in the place of what was there."""
+        self.clear(row)
+        for layer, held in enumerate(layers):
+            self.keys[layer, row, :, : held.key.shape[2]] = held.key[0]
+            self.values[layer, row, :, : held.key.shape[2]] = held.value[0]
+
+    def move(self, source: int, target: int) -> None:
+        """Copy one row over another."""
+        if source != target:
+            self.keys[:, target] = self.keys[:, source]
+            self.values[:, target] = self.values[:, source]
+
+    def grow(self, rows: int, positions: int) -> None:
+        """Make room for so many; what is there is kept."""
+        self.keys, self.values = _grown(self.keys, rows, positions), _grown(self.values, rows, positions)
+
+
+def _grown(old: Tensor, rows: int, positions: int) -> Tensor:
+    layers, held, heads, length, width = old.shape
+    new = old.new_zeros(layers, rows, heads, positions, width)
+    new[:, :held, :, :length] = old
+    return new

@@ -1,16 +1,61 @@
-"""From the logits of one step to the next token: pure functions on one row, in the order and arithmetic of `generate`.
+"""From the logits of one step to the next tokens: pure functions, in the order and arithmetic of `generate`.
 
-Shape letters: V vocabulary, S tokens so far. Scores are float32 (V,) on any device.
+Shape letters: R rows, V vocabulary. Scores are float32 on any device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from visavis.models.generation import SamplingParameters
+
+
+class Chooser(Protocol):
+    """How one row wants its tokens chosen; `token_ids` are those of its answer so far, start token included."""
+
+    sampling: SamplingParameters
+    generator: torch.Generator | None
+    token_ids: list[int]
+    end_token: int
+
+
+def next_tokens(logits: Tensor, rows: Sequence[Chooser]) -> list[tuple[int, float]]:
+    """Choose a token for every row of (R, V): its id and the log-probability that the model gave it.
+
+    The log-probability is NaN where the scores of a row are not numbers. Plain greedy rows are chosen all at once.
+    """
+    total = logits.logsumexp(-1)
+    chosen = logits.argmax(-1)
+    special = [row for row, chooser in enumerate(rows) if not is_plain(chooser)]
+    if special:
+        sound = total.isfinite().tolist()
+        for row in special:
+            if sound[row]:
+                chosen[row] = choose_token(logits[row], rows[row])
+    said = logits.gather(1, chosen[:, None])[:, 0] - total
+    return list(zip(chosen.tolist(), said.tolist(), strict=True))
+
+
+def is_plain(chooser: Chooser) -> bool:
+    """True if the likeliest token is what is wanted."""
+    sampling = chooser.sampling
+    return chooser.generator is None and sampling.repetition_penalty == 1.0 and not too_short(chooser)
+
+
+def too_short(chooser: Chooser) -> bool:
+    """True while the answer may not end yet."""
+    return len(chooser.token_ids) <= chooser.sampling.min_new_tokens
+
+
+def choose_token(scores: Tensor, chooser: Chooser) -> int:
+    """Choose the next token of one row from raw scores (V,)."""
+    if too_short(chooser):
+        scores = scores.index_fill(0, torch.tensor(chooser.end_token, device=scores.device), -torch.inf)
+    return next_token(scores, chooser.token_ids, chooser.sampling, chooser.generator)
 
 
 def create_generator(parameters: SamplingParameters, device: torch.device) -> torch.Generator | None:

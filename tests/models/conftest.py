@@ -11,7 +11,7 @@ import tiny_training
 import uvicorn
 
 from visavis.models.engine import InferenceEngine
-from visavis.models.model_server import create_app
+from visavis.models.engine_api import create_app
 from visavis.models.processor import Processor
 from visavis.models.training.data import Photo
 from visavis.models.training.settings import TrainingSettings

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from tiny_checkpoint import drawn_picture, until, with_generate
+from tiny_checkpoint import drawn_picture, with_generate
 
+from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine import InferenceEngine
 from visavis.models.errors import BadImage, BadRequest, Busy, ModelError, UnknownImage, UnsupportedImage
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, Region, SamplingParameters
@@ -25,24 +25,24 @@ HISTORY = (("is it a dog?", "yes"), ("what is it?", "a red dog"))
 class Gate:
     """Holds the model at every decode step until it is let through; counts steps."""
 
-    def __init__(self, model: VisavisModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.open = threading.Event(), threading.Event()
-        decode = model.decode
+        step = DecodeBatch.step
 
-        def gated(*arguments: object) -> torch.Tensor:
+        def gated(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
             self.reached.set()
-            assert self.open.wait(10)
-            return decode(*arguments)  # type: ignore[arg-type]
+            assert self.open.wait(60)
+            return step(batch, tokens)
 
-        monkeypatch.setattr(model, "decode", gated)
+        monkeypatch.setattr(DecodeBatch, "step", gated)
 
     async def wait(self) -> None:
-        assert await asyncio.to_thread(self.reached.wait, 10)
+        assert await asyncio.to_thread(self.reached.wait, 60)
 
 
 @pytest.fixture
-def gate(tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    return Gate(tiny_model, monkeypatch)
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(monkeypatch)
 
 
 def reference(model: VisavisModel, processor: Processor, request: GenerationRequest, **options: object) -> str:
@@ -214,21 +214,6 @@ async def test_deadline_ends_with_what_was_said(engine: InferenceEngine) -> None
     assert engine.counters.encoder_forwards == 0
 
 
-async def test_nan_fails_that_question_alone(
-    engine: InferenceEngine, tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))
-    expected = await engine.generate(request)
-    decode = tiny_model.decode
-    monkeypatch.setattr(tiny_model, "decode", lambda *arguments: decode(*arguments) * torch.nan)
-    with pytest.raises(ModelError) as failed:
-        await engine.generate(request)
-    assert failed.value.code == "model_error"
-    monkeypatch.setattr(tiny_model, "decode", decode)
-    assert await engine.generate(request) == expected
-    assert engine.counters.failed == 1
-
-
 async def test_an_unexpected_failure_is_logged_and_told_plainly(
     engine: InferenceEngine,
     tiny_model: VisavisModel,
@@ -298,36 +283,3 @@ async def test_close_fails_who_waits(tiny_model: VisavisModel, tiny_processor: P
         await waiting
     with pytest.raises(ModelError, match="shutting down"):
         await engine.generate(request)
-
-
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(["red", "blue"]), st.integers(0, 3), st.integers(0, 9)), max_size=12))
-async def test_answers_are_the_same_in_any_company(
-    tiny_model: VisavisModel,
-    tiny_processor: Processor,
-    schedule: list[tuple[str, int, int]],
-) -> None:
-    """Each visitor asks about a picture, after a pause, and may leave (0) after so many pieces."""
-
-    async def visit(engine: InferenceEngine, color: str, pause: int, patience: int) -> tuple[str, int, str | None]:
-        sampling = SamplingParameters(temperature=1.0, seed=pause, max_new_tokens=8)
-        request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture(color)), sampling=sampling)
-        await asyncio.sleep(pause / 1000)
-        async with contextlib.aclosing(engine.stream(request)) as chunks:
-            async for chunk in chunks:
-                patience -= 1
-                if chunk.completion is not None:
-                    return color, pause, chunk.completion.text
-                if patience < 0:
-                    break
-        return color, pause, None
-
-    with InferenceEngine(tiny_model, tiny_processor) as engine:
-        together = await asyncio.gather(*(visit(engine, *visitor) for visitor in schedule))
-        await until(lambda: not engine.running)
-        counters = replace(engine.counters)
-        for color, pause, text in together:
-            assert text is None or (color, pause, text) == await visit(engine, color, pause, 99)
-    assert counters.encoder_forwards == len({color for color, _, _ in schedule})
-    assert counters.rows_freed == counters.fusion_forwards == len(schedule)
-    assert counters.completed + counters.cancelled == len(schedule)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,8 +12,8 @@ import httpx
 import pytest
 from tiny_checkpoint import drawn_picture, until
 
+from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine import InferenceEngine
-from visavis.models.visavis_model import VisavisModel
 
 PICTURE = drawn_picture()
 SHA256 = hashlib.sha256(PICTURE).hexdigest()
@@ -149,11 +150,11 @@ async def test_other_routes_answer_in_the_same_form(client: httpx.AsyncClient) -
 
 
 async def test_an_error_before_the_first_word_has_a_status(
-    client: httpx.AsyncClient, tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put_picture(client)
-    decode = tiny_model.decode
-    monkeypatch.setattr(tiny_model, "decode", lambda *arguments: decode(*arguments) * float("nan"))
+    step = DecodeBatch.step
+    monkeypatch.setattr(DecodeBatch, "step", lambda *arguments: step(*arguments) * float("nan"))
     status, error = await refused(client, asking(IMAGE, text(), stream=True))
     assert (status, error["code"], error["type"]) == (500, "model_error", "server_error")
 
@@ -162,21 +163,20 @@ async def test_an_error_before_the_first_word_has_a_status(
 async def test_closing_the_connection_frees_the_row(
     client: httpx.AsyncClient,
     engine: InferenceEngine,
-    tiny_model: VisavisModel,
     monkeypatch: pytest.MonkeyPatch,
     stream: bool,
 ) -> None:
     await put_picture(client)
-    decode = tiny_model.decode
+    step = DecodeBatch.step
     slow = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def slowly(*arguments: Any) -> Any:
         loop.call_soon_threadsafe(slow.set)
         asyncio.run(asyncio.sleep(0.05))
-        return decode(*arguments)
+        return step(*arguments)
 
-    monkeypatch.setattr(tiny_model, "decode", slowly)
+    monkeypatch.setattr(DecodeBatch, "step", slowly)
     asked = asyncio.create_task(client.post("/v1/chat/completions", json=asking(IMAGE, text(), stream=stream)))
     await slow.wait()
     asked.cancel()
@@ -192,3 +192,27 @@ async def test_metrics_tell_what_the_engine_did(client: httpx.AsyncClient) -> No
     assert "visavis_engine_encoder_forwards_total 1.0" in lines
     assert "visavis_engine_waiting 0.0" in lines
     assert "visavis_engine_first_token_seconds_count 1.0" in lines
+
+
+async def test_who_waits_is_told_the_position_and_then_the_answer(
+    client: httpx.AsyncClient, engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put_picture(client)
+    engine._scheduler._batch.max_rows = 1
+    all_there, step = threading.Event(), DecodeBatch.step
+
+    def once_all_are_there(*arguments: Any) -> Any:
+        assert all_there.wait(60)
+        return step(*arguments)
+
+    monkeypatch.setattr(DecodeBatch, "step", once_all_are_there)
+    bodies = [asking(IMAGE, text(f"what is it {number}?")) for number in range(3)]
+    asked = [asyncio.create_task(streamed(client, body)) for body in bodies]
+    await until(lambda: engine.waiting == 2)
+    all_there.set()
+    told = [
+        [event["visavis"].get("queue_position") for event in await answer if "visavis" in event] for answer in asked
+    ]
+    assert sorted((positions[-2:] for positions in told), key=len) == [[None], [1, None], [1, None]]
+    for positions in told:
+        assert positions[:-1] == sorted(set(positions[:-1]), reverse=True)

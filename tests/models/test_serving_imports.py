@@ -19,7 +19,7 @@ ANSWER = """
         picture = engine.add_image(Path(sys.argv[1]).read_bytes())
         answer = asyncio.run(engine.generate(GenerationRequest("What animal is it?", image=picture)))
         print(imported(*HEAVY, "langchain_core"))
-        from visavis.models.model_server import create_app
+        from visavis.models.engine_api import create_app
 
         create_app(engine)
         print(imported(*HEAVY))

@@ -1,0 +1,132 @@
+"""What waits and what is running in an engine: questions on their way, the bounded line they wait in, word to readers.
+
+The line is shared between the callers' threads and the worker; everything else here belongs to one side. It knows no
+tensors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from visavis.models.errors import Busy, ModelError
+from visavis.models.generation import GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.image_states import ImageCounters
+from visavis.models.visavis_model import ImageState
+
+Event = GenerationChunk | ModelError | tuple[WordHeat, ...]
+
+
+@dataclass
+class EngineCounters(ImageCounters):
+    """What the engine has done since it was made; only ever grows."""
+
+    fusion_forwards: int = 0
+    decode_steps: int = 0
+    rows_freed: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    rejected: int = 0
+
+
+@dataclass(eq=False)
+class Job:
+    """A question about the picture `sha256` on its way, or an `answer` to be explained. The worker fills `events` and
+    holds the `image` that it encoded for it; the reader sets `abandoned` when it leaves."""
+
+    request: GenerationRequest
+    sha256: str
+    deadline: float
+    loop: asyncio.AbstractEventLoop
+    answer: str | None = None
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)  # bounded by answer length
+    abandoned: bool = False
+    image: ImageState | None = None
+    position: int | None = None
+
+    @property
+    def over(self) -> bool:
+        """True if nobody waits for it any more."""
+        return self.abandoned or time.monotonic() > self.deadline
+
+
+class WaitingLine:
+    """Jobs in the order in which they came. Any thread may use it; the worker sleeps on it."""
+
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
+        self._jobs: list[Job] = []
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def append(self, job: Job) -> None:
+        """Raises Busy when the line is full, ModelError when it is closed."""
+        with self._changed:
+            if self._closed:
+                raise ModelError("the model is shutting down")
+            if len(self._jobs) >= self.max_length:
+                raise Busy(len(self._jobs))
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def take(self, job: Job) -> bool:
+        """Take a job out; False if it is not there any more."""
+        with self._changed:
+            if job not in self._jobs:
+                return False
+            self._jobs.remove(job)
+            return True
+
+    def jobs(self) -> list[Job]:
+        """Those that wait now."""
+        with self._changed:
+            return list(self._jobs)
+
+    def wait(self) -> None:
+        """Sleep until somebody waits or the line is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closed)
+
+    @property
+    def closed(self) -> bool:
+        """True once nobody may join."""
+        return self._closed
+
+    def close(self) -> None:
+        """Let nobody join any more and wake the worker."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Outbox:
+    """What the worker has to tell: one wake-up of each event loop for all its readers, however many rows there are."""
+
+    def __init__(self) -> None:
+        self._letters: dict[asyncio.AbstractEventLoop, list[tuple[Job, Event]]] = {}
+
+    def put(self, job: Job, event: Event) -> None:
+        """Keep an event for the job's reader."""
+        self._letters.setdefault(job.loop, []).append((job, event))
+
+    def send(self) -> None:
+        """Hand everything over."""
+        letters, self._letters = self._letters, {}
+        for loop, batch in letters.items():
+            try:
+                loop.call_soon_threadsafe(_deliver, batch)
+            except RuntimeError:  # the loop was closed: nobody reads any more
+                for job, _ in batch:
+                    job.abandoned = True
+
+
+def _deliver(batch: Iterable[tuple[Job, Event]]) -> None:
+    for job, event in batch:
+        job.events.put_nowait(event)

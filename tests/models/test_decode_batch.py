@@ -1,0 +1,98 @@
+"""Rows that are decoded together give what each gives alone, whoever joins or leaves beside it."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from visavis.models.decode_batch import DecodeBatch
+from visavis.models.kv_cache import KeyValue
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import Memory, VisavisModel
+
+QUESTIONS = ("is it?", "what color is the dog in the picture?", "describe the picture in one word.")
+
+
+class Memories(list[Memory]):
+    """With a short name in reports."""
+
+    def __repr__(self) -> str:
+        return "memories"
+
+
+@pytest.fixture(scope="module")
+def memories(tiny_model: VisavisModel, tiny_processor: Processor) -> Memories:
+    """One of its own length for each question; the last hides half of the picture."""
+    pixels = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(1))
+    masks = (None, None, torch.arange(17)[None] < 9)
+    with torch.inference_mode():
+        return Memories(
+            tiny_model.fuse(
+                tiny_model.image_state(tiny_model.encode_image(picture[None])),
+                **tiny_processor.encode_question(question),
+                patch_mask=mask,
+            )
+            for picture, question, mask in zip(pixels, QUESTIONS, masks, strict=True)
+        )
+
+
+def alone(model: VisavisModel, memory: Memory, tokens: Sequence[int]) -> Tensor:
+    """The logits after all of the tokens."""
+    with torch.inference_mode():
+        return model.decode(torch.tensor([tokens]), memory)[0, -1]
+
+
+def spoiled(memory: Memory) -> Memory:
+    layers = tuple(KeyValue(layer.key * torch.nan, layer.value) for layer in memory.layers)
+    return Memory(layers, memory.mask)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["join", "leave", "step"]), st.integers(0, 99)), max_size=24))
+def test_any_order_of_joining_and_leaving_gives_the_logits_of_one_pass(
+    tiny_model: VisavisModel, memories: Memories, orders: list[tuple[str, int]]
+) -> None:
+    batch = DecodeBatch(tiny_model, max_rows=4)
+    rows: list[tuple[Memory, list[int]]] = []
+    for order, number in orders:
+        if order == "join" and len(rows) < 4:
+            batch.join(memories[number % 3])
+            rows.append((memories[number % 3], [1]))
+        elif order == "leave" and rows:
+            batch.leave(number % len(rows))
+            rows[number % len(rows)] = rows[-1]
+            rows.pop()
+        elif order == "step" and rows:
+            with torch.inference_mode():
+                logits = batch.step([tokens[-1] for _, tokens in rows])
+            for row, (memory, tokens) in enumerate(rows):
+                torch.testing.assert_close(logits[row], alone(tiny_model, memory, tokens))
+                tokens.append(3 + (number + row) % 40)
+    assert len(batch) == len(rows)
+
+
+@torch.inference_mode()
+def test_a_poisoned_row_spoils_neither_its_neighbours_nor_its_successor(
+    tiny_model: VisavisModel, memories: Memories
+) -> None:
+    batch = DecodeBatch(tiny_model, max_rows=2)
+    batch.join(memories[0])
+    batch.join(spoiled(memories[1]))
+    logits = batch.step([1, 1])
+    torch.testing.assert_close(logits[0], alone(tiny_model, memories[0], [1]))
+    assert logits[1].isnan().all()
+    batch.leave(1)
+    batch.join(memories[0])  # shorter than who was there before
+    torch.testing.assert_close(batch.step([5, 1])[1], alone(tiny_model, memories[0], [1]))
+
+
+@torch.inference_mode()
+def test_a_full_batch_refuses(tiny_model: VisavisModel, memories: Memories) -> None:
+    batch = DecodeBatch(tiny_model, max_rows=1)
+    batch.join(memories[0])
+    with pytest.raises(ValueError, match="1 rows, and all are taken"):
+        batch.join(memories[1])
+    assert len(batch) == 1

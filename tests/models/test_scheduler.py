@@ -1,0 +1,215 @@
+"""Many people at once: the same tokens in any company, and failures that stay where they are."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_checkpoint import drawn_picture, until, with_generate
+
+from visavis.models.decode_batch import DecodeBatch
+from visavis.models.engine import InferenceEngine
+from visavis.models.errors import ModelError
+from visavis.models.generation import Completion, FinishReason, GenerationRequest, SamplingParameters
+from visavis.models.images import decode_picture
+from visavis.models.kv_cache import KeyValue
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import Memory, VisavisModel
+
+QUESTIONS = ("what color is the dog?", "is it?", "describe the picture in one word, what is it?")
+COLORS = ("red", "blue", "green")
+LONGEST = 10
+Reference = Callable[[str, str, int], str]
+Visitor = tuple[str, str, int, int, int]
+visitors = st.tuples(
+    st.sampled_from(COLORS), st.sampled_from(QUESTIONS), st.integers(0, 5), st.integers(0, 6), st.integers(0, 12)
+)
+
+
+@pytest.fixture
+def one_row(tiny_model: VisavisModel, tiny_processor: Processor) -> InferenceEngine:
+    return InferenceEngine(tiny_model, tiny_processor, max_rows=1)
+
+
+def sampling(number: int) -> SamplingParameters:
+    """Every other visitor is greedy."""
+    chance = {"temperature": 1.2, "seed": number, "top_k": 30} if number % 2 else {}
+    return SamplingParameters(max_new_tokens=LONGEST, **chance)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_model: VisavisModel, tiny_processor: Processor) -> Reference:
+    model, processor = with_generate(tiny_model), tiny_processor
+
+    @cache
+    def answer(color: str, question: str, number: int) -> str:
+        """From transformers' `generate`, alone."""
+        chosen = sampling(number)
+        options = {"do_sample": False}
+        if not chosen.greedy:
+            options = {"do_sample": True, "temperature": chosen.temperature, "top_k": chosen.top_k}  # type: ignore[dict-item]
+        pixels = processor.pixel_values(decode_picture(drawn_picture(color)))
+        torch.manual_seed(number)
+        inputs = processor.encode_question(question)
+        ids = model.generate(**inputs, pixel_values=pixels, max_new_tokens=LONGEST, **options)
+        return processor.decode_answer(ids[0]).replace("\ufffd", "").strip()
+
+    return answer
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(visitors, max_size=14), st.sampled_from([1, 3, 32]))
+async def test_answers_equal_generate_in_any_company(
+    tiny_model: VisavisModel,
+    tiny_processor: Processor,
+    reference: Reference,
+    schedule: list[Visitor],
+    max_rows: int,
+) -> None:
+    """Each visitor asks about a picture, after a pause, and leaves after so many pieces."""
+
+    async def visit(engine: InferenceEngine, visitor: Visitor) -> str | None:
+        color, question, number, pause, patience = visitor
+        request = GenerationRequest(question, (), engine.add_image(drawn_picture(color)), sampling=sampling(number))
+        await asyncio.sleep(pause / 1000)
+        async with contextlib.aclosing(engine.stream(request)) as chunks:
+            async for chunk in chunks:
+                patience -= bool(chunk.text)
+                if chunk.completion is not None:
+                    return chunk.completion.text
+                if patience < 0:
+                    break
+        return None
+
+    with InferenceEngine(tiny_model, tiny_processor, max_rows=max_rows) as engine:
+        together = await asyncio.gather(*(visit(engine, visitor) for visitor in schedule))
+        await until(lambda: not engine.running)
+        counters = replace(engine.counters)
+    for visitor, text in zip(schedule, together, strict=True):
+        assert text is None or text == reference(*visitor[:3])
+    assert counters.encoder_forwards == counters.image_misses == len({color for color, *_ in schedule})
+    assert counters.image_hits + counters.image_misses == len(schedule)
+    assert counters.rows_freed == counters.fusion_forwards == len(schedule)
+    assert counters.completed + counters.cancelled == len(schedule)
+    assert counters.decode_steps <= (LONGEST + 1) * len(schedule)
+
+
+async def test_a_crowd_takes_the_steps_of_its_longest_answer(engine: InferenceEngine) -> None:
+    """Eight conversations of three turns about a picture each, in answers of forced lengths."""
+    lengths = [2, 11, 5, 8]
+
+    async def converse(person: int) -> None:
+        image = engine.add_image(drawn_picture(size=(40, 30 + person)))
+        for turn in range(3):
+            length = lengths[(person + turn) % 4]
+            forced = SamplingParameters(max_new_tokens=length, min_new_tokens=length)
+            completion = await engine.generate(GenerationRequest(QUESTIONS[turn], (), image, sampling=forced))
+            assert (completion.output_tokens, completion.finish_reason) == (length, FinishReason.LENGTH)
+
+    engine._line.max_length = 8
+    await asyncio.gather(*(converse(person) for person in range(8)))
+    counters = engine.counters
+    assert (counters.encoder_forwards, counters.fusion_forwards, counters.completed) == (8, 24, 24)
+    longest_chain = max(sum(lengths[(person + turn) % 4] for turn in range(3)) for person in range(4))
+    assert counters.decode_steps <= longest_chain + counters.fusion_forwards
+
+
+async def test_a_poisoned_row_fails_alone(
+    engine: InferenceEngine, tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = engine.add_image(drawn_picture())
+    expected = await engine.generate(GenerationRequest(QUESTIONS[0], (), image))
+    fuse, calls = tiny_model.fuse, []
+
+    def second_is_spoiled(*arguments: torch.Tensor) -> Memory:
+        calls.append(arguments)
+        memory = fuse(*arguments)  # type: ignore[arg-type]
+        if len(calls) != 2:
+            return memory
+        return Memory(tuple(KeyValue(layer.key * torch.nan, layer.value) for layer in memory.layers), memory.mask)
+
+    monkeypatch.setattr(tiny_model, "fuse", second_is_spoiled)
+    asked = (engine.generate(GenerationRequest(QUESTIONS[0], (), image)) for _ in range(3))
+    first, second, third = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(second, ModelError) and second.code == "model_error"
+    assert isinstance(first, Completion) and isinstance(third, Completion)
+    assert first.text == third.text == expected.text
+    assert (engine.counters.failed, engine.counters.rows_freed, engine.running) == (1, 4, 0)
+
+
+async def test_a_step_that_breaks_costs_the_newest_row(
+    engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = GenerationRequest(QUESTIONS[0], (), engine.add_image(drawn_picture()))
+    expected = await engine.generate(request)
+    step = DecodeBatch.step
+
+    def for_two(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
+        if len(tokens) > 2:
+            raise torch.OutOfMemoryError("no memory for a third row")
+        return step(batch, tokens)
+
+    monkeypatch.setattr(DecodeBatch, "step", for_two)
+    first, second, third = await asyncio.gather(*(engine.generate(request) for _ in range(3)), return_exceptions=True)
+    assert isinstance(first, Completion) and isinstance(second, Completion)
+    assert first.text == second.text == expected.text
+    assert isinstance(third, ModelError) and str(third) == "the model failed on this question"
+    assert (await engine.generate(request)).text == expected.text
+    assert "no memory for a third row" in caplog.text
+
+
+async def test_who_waits_learns_the_position(one_row: InferenceEngine) -> None:
+    with one_row as engine:
+        image = engine.add_image(drawn_picture())
+
+        async def positions(number: int) -> list[int]:
+            chunks = [chunk async for chunk in engine.stream(GenerationRequest(f"what is it {number}?", (), image))]
+            assert all(not chunk.text for chunk in chunks if chunk.position)
+            return [chunk.position for chunk in chunks if chunk.position is not None]
+
+        told = await asyncio.gather(*(positions(number) for number in range(4)))
+    assert [seen[-1:] for seen in told[1:]] == [[1]] * 3
+    for seen in told:
+        assert seen == sorted(set(seen), reverse=True)
+    assert max(told[3]) >= 3
+
+
+async def test_a_deadline_in_mid_answer_keeps_what_was_said(engine: InferenceEngine) -> None:
+    image = engine.add_image(drawn_picture())
+    request = GenerationRequest(QUESTIONS[0], (), image, deadline_s=0.2)
+    step = DecodeBatch.step
+
+    def slowly(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
+        asyncio.run(asyncio.sleep(0.05))
+        return step(batch, tokens)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DecodeBatch, "step", slowly)
+        late, whole = await asyncio.gather(engine.generate(request), engine.generate(replace(request, deadline_s=None)))
+    assert late.finish_reason is FinishReason.CANCELLED
+    assert whole.finish_reason is not FinishReason.CANCELLED and whole.text.startswith(late.text)
+    assert engine.counters.rows_freed == 2
+
+
+async def test_a_picture_that_nobody_wants_any_more_is_not_encoded(engine: InferenceEngine) -> None:
+    """While one person's long answer runs, others show pictures and leave at once."""
+    image = engine.add_image(drawn_picture())
+    forced = SamplingParameters(max_new_tokens=12, min_new_tokens=12)
+    running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), image, sampling=forced)))
+    for number in range(6):
+        other = engine.add_image(drawn_picture(size=(41 + number, 30)))
+        stream = engine.stream(GenerationRequest(QUESTIONS[0], (), other))
+        asked = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asked
+    assert (await running).output_tokens == 12
+    await until(lambda: not engine.running and not engine.waiting)
+    assert engine.counters.cancelled == 6
+    assert engine.counters.fusion_forwards == 1
