@@ -37,8 +37,8 @@ class SamplingParameters:
     seed: int | None = None
     repetition_penalty: float = 1.0
     max_new_tokens: int | None = None
-    min_new_tokens: int = 0
     stop: tuple[str, ...] = ()
+    min_new_tokens: int = 0
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0.0, 10.0)

@@ -115,10 +115,8 @@ class ImageStates:
             raise UnknownImage([sha256])
         self._counters.image_misses += 1
         pixels = self._processor.pixel_values(decode_picture(data)).to(self._model.device, self._model.dtype)
-        yield
         self._counters.encoder_forwards += 1
         features = yield from encode_in_slices(self._model.encoder.vision, pixels)
-        yield
         return self._model.image_state(features)
 
 

@@ -97,7 +97,8 @@ class Scheduler:
                 self._finish(job, self._new_answer(job.request), 0, 0)
 
     def _encode(self) -> None:
-        """A slice of the first picture that somebody waits for; one that nobody wants any more is given up."""
+        """A slice of the first picture that somebody waits for, or all of it while more people wait for pictures than
+        get words; one that nobody wants any more is given up."""
         waiting = self._line.jobs()
         wanted = [job.sha256 for job in waiting if not (job.image or self._images.is_ready(job.sha256))]
         ready = len(waiting) - len(wanted)
@@ -107,6 +108,8 @@ class Scheduler:
         askers = [job for job in waiting if job.sha256 == sha256]
         with self._failing(*askers):
             state = self._images.encode(sha256)
+            while state is None and len(wanted) > len(self._rows):
+                state = self._images.encode(sha256)
             if state is not None:
                 self._counters.image_hits += len(askers) - 1
                 for job in askers:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,10 +17,11 @@ from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine import InferenceEngine
 from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, SamplingParameters
+from visavis.models.image_states import ImageStates
 from visavis.models.images import decode_picture
 from visavis.models.kv_cache import KeyValue
 from visavis.models.processor import Processor
-from visavis.models.visavis_model import Memory, VisavisModel
+from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
 QUESTIONS = ("what color is the dog?", "is it?", "describe the picture in one word, what is it?")
 COLORS = ("red", "blue", "green")
@@ -194,6 +196,35 @@ async def test_a_deadline_in_mid_answer_keeps_what_was_said(engine: InferenceEng
     assert late.finish_reason is FinishReason.CANCELLED
     assert whole.finish_reason is not FinishReason.CANCELLED and whole.text.startswith(late.text)
     assert engine.counters.rows_freed == 2
+
+
+async def test_running_answers_go_on_while_a_picture_is_encoded(
+    tiny_model: VisavisModel, engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decode step stands between any two slices, unless more people wait for pictures than get words."""
+    log: list[str] = []
+    step, encode = DecodeBatch.step, ImageStates.encode
+
+    def logged_step(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
+        log.append("step")
+        time.sleep(0.05)  # so that the first answer still runs when the second question comes
+        return step(batch, tokens)
+
+    def logged_encode(images: ImageStates, sha256: str) -> ImageState | None:
+        log.append("slice")
+        return encode(images, sha256)
+
+    monkeypatch.setattr(DecodeBatch, "step", logged_step)
+    monkeypatch.setattr(ImageStates, "encode", logged_encode)
+    first, second = (engine.add_image(drawn_picture(size=(40, 30 + number))) for number in range(2))
+    forced = SamplingParameters(max_new_tokens=12, min_new_tokens=12)
+    running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), first, sampling=forced)))
+    await until(lambda: engine.running > 0)
+    log.clear()
+    await engine.generate(GenerationRequest(QUESTIONS[0], (), second))
+    assert log.count("slice") == 2
+    assert ["slice", "slice"] not in [log[at : at + 2] for at in range(len(log))]
+    assert (await running).output_tokens == 12
 
 
 async def test_a_picture_that_nobody_wants_any_more_is_not_encoded(engine: InferenceEngine) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from visavis.models.config import ModelConfig, ObjectConfig
 from visavis.models.efficientnet_lite import EfficientNetLite, SameConv2d, Stage
+from visavis.models.image_states import BLOCKS_A_SLICE, encode_in_slices
 from visavis.models.object_tags import ObjectTags
 from visavis.models.transformers_classes import VisavisConfig
 from visavis.models.vision_encoder import ImageProjection, ObjectTower, VisionEncoder
@@ -33,6 +34,23 @@ def test_lite2_has_its_published_size() -> None:
     with_head = sum(value.numel() for value in network.parameters()) + 352 * 1280 + 1280 + 1280 * 1000 + 1000
     assert with_head == pytest.approx(6.09e6, rel=0.01)
     assert network(torch.zeros(1, 3, 64, 96)).shape == (1, 352, 2, 3)
+
+
+@pytest.mark.parametrize("layers", [1, 5])
+def test_slices_give_what_the_whole_pass_gives(objects: ObjectConfig, layers: int) -> None:
+    config = ModelConfig(vision={**VISION, "num_hidden_layers": layers}, objects=objects)
+    encoder = VisionEncoder(config.vision, config.objects).eval()
+    pixels = torch.randn(1, 3, 28, 28)
+    slices = encode_in_slices(encoder, pixels)
+    pauses = 0
+    with torch.inference_mode(), pytest.raises(StopIteration) as end:
+        while True:
+            next(slices)
+            pauses += 1
+    assert pauses == -(-layers // BLOCKS_A_SLICE)
+    whole = encoder(pixels)
+    for part, expected in zip(end.value.value.parts, whole.parts, strict=True):
+        torch.testing.assert_close(part, expected)
 
 
 def test_same_padding_puts_the_odd_pixel_right_and_below() -> None:
