@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from visavis.models.confidence import Calibration
 from visavis.models.tower_configs import BertConfig, Dinov2Config, TowerConfig
 
 FUSION_KINDS = ("cross_attention",)
@@ -81,7 +82,8 @@ class ModelConfig:
     """Nested parts, each given as a configuration or its dictionary and kept as a configuration.
 
     `vision` and `text` may be of any kind that transformers has: those that are not ours are kept as its
-    configurations. `objects` is None without an object tower.
+    configurations. `objects` is None without an object tower, `calibration` before `visavis calibrate`; with
+    `photo_head` the model tells photos from other pictures.
 
     Raises:
         ValueError: the widths of fusion and decoder differ, or the fusion kind is unknown.
@@ -92,10 +94,13 @@ class ModelConfig:
     objects: ObjectConfig | None = None
     fusion: FusionConfig = field(default_factory=FusionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    calibration: Calibration | None = None
+    photo_head: bool = False
 
     def __post_init__(self) -> None:
         self.vision, self.text = _tower(self.vision, "dinov2"), _tower(self.text, "bert")
         self.objects = None if self.objects is None else _part(ObjectConfig, self.objects)
+        self.calibration = None if self.calibration is None else _part(Calibration, self.calibration)
         self.fusion, self.decoder = _part(FusionConfig, self.fusion), _part(DecoderConfig, self.decoder)
         if self.fusion.kind not in FUSION_KINDS:
             raise ValueError(f"fusion.kind must be one of {', '.join(FUSION_KINDS)}, not {self.fusion.kind!r}")
@@ -108,6 +113,12 @@ class ModelConfig:
     def from_dict(cls, options: Mapping[str, Any]) -> ModelConfig:
         """What a config.json holds; entries that are not ours are left out."""
         return _part(cls, {name: value for name, value in options.items() if value is not None})
+
+    @property
+    def summary_size(self) -> int:
+        """The width of what a photo head reads."""
+        vision: int = self.vision.hidden_size
+        return 2 * vision + (0 if self.objects is None else self.objects.channels)
 
     @property
     def object_cells(self) -> int:

@@ -24,6 +24,10 @@ NO_PICTURE = (
     "I answer questions about pictures, and I don't see one yet. Show me a picture first, please.",
     "There is no picture for me to look at yet. Show me one and ask again.",
 )
+NOT_A_PHOTO = (
+    "This doesn't look like a photo to me: I can only talk about photos, not about drawings, charts or screens.",
+    "I don't think this is a photo. Drawings, documents and screenshots are nothing that I can read.",
+)
 _GREETING = (
     "Hello! Show me a picture and ask me about it.",
     "Hi there! Give me a picture and we can talk about it.",
@@ -74,6 +78,11 @@ def reply_without_model(question: str, *, has_picture: bool) -> str | None:
     if not has_picture:
         return _choose(NO_PICTURE, question)
     return None if has_words(question) else _choose(NO_WORDS, question)
+
+
+def reply_to_no_photo(question: str) -> str:
+    """What is said of a picture that is no photo, instead of guessing."""
+    return _choose(NOT_A_PHOTO, question)
 
 
 def is_small_talk(question: str) -> bool:

@@ -8,7 +8,7 @@ Shape letters: B turns, T text tokens, S answer tokens, P patches, D width, V vo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,14 @@ class VisavisConfig(PreTrainedConfig):
     objects: Any = None
     fusion: Any = None
     decoder: Any = None
+    calibration: Any = None
+    photo_head: bool = False
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
 
     object_cells = ModelConfig.object_cells
     tag_rows = ModelConfig.tag_rows
+    summary_size = ModelConfig.summary_size
 
     @classmethod
     def of(cls, config: ModelConfig) -> VisavisConfig:
@@ -81,9 +84,11 @@ class VisavisConfig(PreTrainedConfig):
         return self
 
 
-def _plain(part: Any) -> dict[str, Any] | None:
-    if part is None or isinstance(part, PreTrainedConfig):
-        return None if part is None else part.to_dict()
+def _plain(part: Any) -> Any:
+    if isinstance(part, PreTrainedConfig):
+        return part.to_dict()
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
     return asdict(part) | ({"model_type": part.model_type} if isinstance(part, TowerConfig) else {})
 
 

@@ -20,6 +20,7 @@ from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.image_features import ImageFeatures
 from visavis.models.kv_cache import KeyValue, KVCache
 from visavis.models.object_tags import ObjectTags
+from visavis.models.photo_head import PhotoHead
 from visavis.models.text_encoder import TextEncoder
 from visavis.models.vision_encoder import ImageProjection, VisionEncoder
 
@@ -29,18 +30,19 @@ INITIAL_STD = 0.02
 @dataclass(frozen=True)
 class ImageState:
     """All that is computed from the picture alone: `patches` (N, P, D), with the object tower's cells and tags behind
-    them, and every layer's keys and values of them."""
+    them, every layer's keys and values of them, and the probability that it is a photo (N,), if the model can tell."""
 
     patches: Tensor
     fusion: tuple[KeyValue, ...]
     decoder: tuple[KeyValue, ...]
+    photo: Tensor | None = None
 
     def rows(self, index: Tensor | None) -> ImageState:
         """Pick (and repeat) pictures: `index` (B,) -> a state of B rows."""
         if index is None:
             return self
         fusion, decoder = (tuple(memory.rows(index) for memory in part) for part in (self.fusion, self.decoder))
-        return ImageState(self.patches[index], fusion, decoder)
+        return ImageState(self.patches[index], fusion, decoder, None if self.photo is None else self.photo[index])
 
     @property
     def nbytes(self) -> int:
@@ -74,6 +76,7 @@ class FusedEncoder(nn.Module):
         self.text = TextEncoder(config.text)
         self.image_projection = ImageProjection(config.vision.hidden_size, width, config.objects)
         self.tags = ObjectTags(config.objects, width) if config.objects is not None and config.objects.kinds else None
+        self.photo_head = PhotoHead(config.summary_size) if config.photo_head else None
         same = config.text.hidden_size == width
         self.text_projection = nn.Identity() if same else nn.Linear(config.text.hidden_size, width)
         self.fusion = create_fusion(config.fusion)
@@ -128,7 +131,8 @@ class VisavisModel(nn.Module):
         if self.encoder.tags is not None and features.kinds is not None:
             tags = self.encoder.tags(features.kinds, features.read, self.decoder.token_embedding)
             patches = torch.cat([patches, tags], dim=1)
-        return ImageState(patches, self.encoder.fusion.remember(patches), self.decoder.remember(patches))
+        photo = None if self.encoder.photo_head is None else self.encoder.photo_head(features)
+        return ImageState(patches, self.encoder.fusion.remember(patches), self.decoder.remember(patches), photo)
 
     def fuse(
         self,
