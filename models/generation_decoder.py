@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from visavis.models.attention import Attention, FeedForward
 from visavis.models.config import DecoderConfig
-from visavis.models.kv_cache import Cache, KeyValue, KVCache
+from visavis.models.kv_cache import Cache, GrowingCache, KeyValue
 
 
 class DecoderLayer(nn.Module):
@@ -70,7 +70,11 @@ class GenerationDecoder(nn.Module):
         return tuple(attention.remember(states) for attention in attentions)
 
     def forward(
-        self, input_ids: Tensor, memory: Sequence[KeyValue], mask: Tensor | None = None, cache: KVCache | None = None
+        self,
+        input_ids: Tensor,
+        memory: Sequence[KeyValue],
+        mask: Tensor | None = None,
+        cache: GrowingCache | None = None,
     ) -> Tensor:
         """(B, S) ids -> (B, S, V) logits.
 

@@ -42,6 +42,16 @@ class Cache(Protocol):
         ...
 
 
+class GrowingCache(Cache, Protocol):
+    """One that all rows fill to the same `length`."""
+
+    length: int
+
+    def advance(self, positions: int) -> None:
+        """Called once a step, after all layers have written."""
+        ...
+
+
 class KVCache:
     """Preallocated self-attention memory of a decoder: (layers, B, H, max_length, d), filled from the left.
 

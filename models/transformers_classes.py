@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import (
     BaseImageProcessor,
     BatchFeature,
+    EncoderDecoderCache,
     GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
@@ -30,6 +31,7 @@ from visavis.models.config import ModelConfig
 from visavis.models.image_processor import IMAGENET_MEAN, IMAGENET_STD, ImageProcessor
 from visavis.models.processor import Processor, Vocabulary
 from visavis.models.tower_configs import TowerConfig
+from visavis.models.transformers_generation import GenerationCache, PromptEncoder
 from visavis.models.visavis_model import VisavisModel, memory_mask
 from visavis.models.weight_files import holds_integers, read_weights
 
@@ -129,9 +131,11 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
         encoder_outputs: BaseModelOutput | None = None,
         decoder_input_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        cache: EncoderDecoderCache | None = None,
         **_: Any,
     ) -> Seq2SeqLMOutput:
-        """Teacher forcing (`labels` (B, S), -100 is ignored) or one step of `generate` (`encoder_outputs` given)."""
+        """Teacher forcing (`labels` (B, S), -100 is ignored) or one step of `generate` (`encoder_outputs` given; with
+        a `cache` only the new ids)."""
         if attention_mask is None:
             attention_mask = torch.ones_like(_needed(input_ids, "input_ids"))
         if encoder_outputs is None:
@@ -141,7 +145,9 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
             decoder_input_ids = self.shift_right(_needed(labels, "labels or decoder_input_ids"))
         states = _needed(encoder_outputs.last_hidden_state, "encoder_outputs")
         mask = memory_mask(states.shape[1] - attention_mask.shape[1], attention_mask, patch_mask)
-        logits = self.decoder(decoder_input_ids, self.decoder.remember(states), mask)
+        past = None if cache is None else GenerationCache(cache)
+        memory = self.decoder.remember(states) if past is None else past.memory(lambda: self.decoder.remember(states))
+        logits = self.decoder(decoder_input_ids, memory, mask, past)
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
         return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=states)
 
@@ -152,36 +158,11 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
         return shifted.masked_fill(shifted == -100, self.config.decoder.pad_token_id)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
-        """`generate` hands the answer so far as `input_ids`; nothing is cached between steps: this is the reference."""
-        kept = ("attention_mask", "patch_mask", "encoder_outputs")
-        return {"decoder_input_ids": input_ids, **{name: kwargs.get(name) for name in kept}}
-
-
-class PromptEncoder(nn.Module):
-    """Picture and text to memory states (B, P + T, D), in the form that `generate` expects of an encoder."""
-
-    main_input_name = "input_ids"
-
-    def __init__(self, model: VisavisModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        token_type_ids: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        patch_mask: Tensor | None = None,
-        **_: Any,
-    ) -> BaseModelOutput:
-        """Pixels (B, 3, H, W) and text (B, T)."""
-        if pixel_values is None:
-            raise ValueError("pixel_values are needed: this model answers about a picture")
-        image = self.model.image_state(self.model.encode_image(pixel_values))
-        states = self.model.encoder.read(input_ids, attention_mask, token_type_ids)
-        fused = self.model.encoder.fuse(image.fusion, states, attention_mask, patch_mask)
-        return BaseModelOutput(last_hidden_state=torch.cat([image.patches, fused], dim=1))
+        """`generate` hands the answer so far as `input_ids`, and a cache of its own unless that is turned off."""
+        cache = kwargs.get("cache", kwargs.get("past_key_values"))  # newer versions call it `cache`
+        kept = {name: kwargs.get(name) for name in ("attention_mask", "patch_mask", "encoder_outputs")}
+        new_ids = input_ids if cache is None else input_ids[:, cache.get_seq_length() :]
+        return {"decoder_input_ids": new_ids, "cache": cache, **kept}
 
 
 class VisavisImageProcessor(BaseImageProcessor):

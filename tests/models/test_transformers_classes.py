@@ -1,6 +1,7 @@
 """transformers' face of the model: its Auto classes, `generate`, labels, saving, and towers of its own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_checkpoint
@@ -33,6 +34,31 @@ def test_generate_equals_greedy_steps(tiny_model: VisavisModel, tiny_processor: 
             ids = torch.cat([ids, tiny_model.decode(ids, memory)[:, -1:].argmax(-1)], 1)
     real = generated != tiny_model.config.decoder.pad_token_id
     assert torch.equal(ids[real], generated[real])
+
+
+@pytest.mark.parametrize("options", [{"do_sample": False}, {"num_beams": 3}, {"do_sample": True, "top_k": 9}])
+def test_generate_decodes_one_new_token_a_step(
+    tiny_model: VisavisModel, tiny_processor: Processor, options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = tiny_processor.encode_questions([("what color is the dog?", ()), ("is it?", ())])
+    model = tiny_checkpoint.with_generate(tiny_model)
+    lengths: list[int] = []
+    decode = model.decoder.forward
+
+    def counted(ids: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        lengths.append(ids.shape[1])
+        return decode(ids, *arguments)
+
+    monkeypatch.setattr(model.decoder, "forward", counted)
+    answers = []
+    for use_cache in (True, False):
+        torch.manual_seed(0)
+        options = {**options, "use_cache": use_cache, "max_new_tokens": 8}
+        answers.append(model.generate(**questions, pixel_values=PIXELS, **options))
+    assert torch.equal(*answers)
+    steps = len(lengths) // 2
+    assert lengths[:steps] == [1] * steps
+    assert lengths[steps:] == list(range(1, steps + 1))
 
 
 def test_gradients_reach_every_trained_part(tiny_model: VisavisModel, tiny_processor: Processor) -> None:

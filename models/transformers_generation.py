@@ -1,0 +1,69 @@
+"""What transformers' `generate` asks of the model beside a `forward`: an encoder to call once, and a cache.
+
+Shape letters: B turns, T text tokens, P patches, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+from visavis.models.kv_cache import KeyValue
+from visavis.models.visavis_model import VisavisModel
+
+
+class PromptEncoder(nn.Module):
+    """Picture and text to memory states (B, P + T, D), in the form that `generate` expects of an encoder."""
+
+    main_input_name = "input_ids"
+
+    def __init__(self, model: VisavisModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        patch_mask: Tensor | None = None,
+        **_: Any,
+    ) -> BaseModelOutput:
+        """Pixels (B, 3, H, W) and text (B, T)."""
+        if pixel_values is None:
+            raise ValueError("pixel_values are needed: this model answers about a picture")
+        image = self.model.image_state(self.model.encode_image(pixel_values))
+        states = self.model.encoder.read(input_ids, attention_mask, token_type_ids)
+        fused = self.model.encoder.fuse(image.fusion, states, attention_mask, patch_mask)
+        return BaseModelOutput(last_hidden_state=torch.cat([image.patches, fused], dim=1))
+
+
+class GenerationCache:
+    """What was said, and what is attended to. Beams are reordered by transformers, row by row."""
+
+    def __init__(self, cache: EncoderDecoderCache) -> None:
+        self._cache = cache
+        self.length: int = cache.get_seq_length()
+
+    def write(self, layer: int, new: KeyValue) -> KeyValue:
+        """Store `new` behind what `layer` holds and return all of it."""
+        return KeyValue(*self._cache.self_attention_cache.update(new.key, new.value, layer))
+
+    def advance(self, positions: int) -> None:
+        """Nothing to do: transformers counts by itself."""
+
+    def memory(self, remember: Callable[[], Sequence[KeyValue]]) -> Sequence[KeyValue]:
+        """Keys and values of the memory: made by `remember` at the first step."""
+        kept = self._cache.cross_attention_cache
+        if not self._cache.is_updated.get(0):
+            for layer, made in enumerate(remember()):
+                kept.update(made.key, made.value, layer)
+                self._cache.is_updated[layer] = True
+        layers: Any = kept.layers
+        return [KeyValue(layer.keys, layer.values) for layer in layers]
