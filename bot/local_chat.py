@@ -117,9 +117,10 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
         weights = reading.submit(read_weights, folder)  # while this thread imports the rest
         from visavis.models.engine import InferenceEngine
         from visavis.models.loading import load_model
+        from visavis.models.words_in_pictures import WordReader
 
         model, processor = load_model(folder, settings.device, read=weights.result)
-    with InferenceEngine(model, processor) as engine:
+    with InferenceEngine(model, processor, reader=WordReader.find()) as engine:
         yield engine
 
 

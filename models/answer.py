@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from visavis.models.confidence import Calibration, confidence
 from visavis.models.detokenizer import StreamingDetokenizer
 from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, SamplingParameters
@@ -28,6 +29,7 @@ class Answer:
         end_token: int,
         decode: Callable[[Sequence[int]], str],
         device: torch.device,
+        calibration: Calibration | None = None,
     ) -> None:
         self.token_ids = [start_token]
         self.finish_reason: FinishReason | None = None
@@ -36,7 +38,8 @@ class Answer:
         self.end_token = end_token
         self.generator = create_generator(sampling, device)
         self._text = StreamingDetokenizer(decode, sampling.stop)
-        self._log_probability = 0.0
+        self._log_probabilities: list[float] = []
+        self._calibration = calibration
 
     def take(self, token: int, log_probability: float) -> str:
         """Go on with the chosen token and return the words that may be shown now.
@@ -49,7 +52,7 @@ class Answer:
         if token == self.end_token:
             self.finish_reason = FinishReason.STOP
             return ""
-        self._log_probability += log_probability
+        self._log_probabilities.append(log_probability)
         self.token_ids.append(token)
         piece = self._text.add(token)
         if self._text.stopped:
@@ -65,9 +68,10 @@ class Answer:
         return rest, Completion(
             text=self._text.text,
             finish_reason=self.finish_reason or FinishReason.CANCELLED,
-            confidence=math.exp(self._log_probability / said) if said else None,
+            confidence=confidence(self._log_probabilities, self._calibration),
             image=image,
             input_tokens=text_tokens + image_tokens,
             output_tokens=said,
             image_tokens=image_tokens,
+            log_probabilities=tuple(self._log_probabilities),
         )

@@ -20,7 +20,7 @@ import torch
 
 from visavis.models.engine_jobs import EngineCounters, Job, WaitingLine
 from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
-from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, WordHeat, spoken
 from visavis.models.image_states import ImageStates
 from visavis.models.images import PictureLimits
 from visavis.models.processor import Processor
@@ -28,6 +28,7 @@ from visavis.models.replies import reply_without_model
 from visavis.models.scheduler import Scheduler
 from visavis.models.text_checks import clean_text
 from visavis.models.visavis_model import VisavisModel
+from visavis.models.words_in_pictures import WordReader
 
 
 class InferenceEngine:
@@ -41,6 +42,7 @@ class InferenceEngine:
         max_queue: how many questions may wait before `Busy` is raised.
         max_new_tokens: length limit of an answer when the request names none.
         limits: the largest picture that is accepted.
+        reader: reads words in pictures for questions that ask for them.
 
     Use it as a context manager or call `close`. One engine serves any number of event loops and threads.
     """
@@ -56,10 +58,13 @@ class InferenceEngine:
         max_queue: int = 64,
         max_new_tokens: int = 48,
         limits: PictureLimits = PictureLimits(),  # noqa: B008 - frozen
+        reader: WordReader | None = None,
     ) -> None:
         self.model_name = model_name
         self.counters = EngineCounters()
-        self.images = ImageStates(model, processor, self.counters, cache_bytes=cache_bytes, limits=limits)
+        self.images = ImageStates(
+            model, processor, self.counters, cache_bytes=cache_bytes, limits=limits, reader=reader
+        )
         self._line = WaitingLine(max_queue)
         self._scheduler = Scheduler(
             model.train(False),
@@ -118,7 +123,7 @@ class InferenceEngine:
         request = replace(request, question=clean_text(request.question))
         reply = reply_without_model(request.question, has_picture=request.image is not None)
         if reply is not None:
-            for chunk in _spoken(reply, request.image):
+            for chunk in spoken(reply, request.image):
                 yield chunk
             return
         job = self._submit(request)
@@ -167,10 +172,11 @@ class InferenceEngine:
 
     def _submit(self, request: GenerationRequest, answer: str | None = None) -> Job:
         assert request.image is not None, "what has no picture is answered without the model"
-        if not self.images.holds(request.image):
+        look = self.images.look(request.image, request.region, request.question)
+        if not self.images.holds(look):
             raise UnknownImage([request.image])
         wait_s = math.inf if request.deadline_s is None or answer is not None else request.deadline_s
-        job = Job(request, request.image, time.monotonic() + wait_s, asyncio.get_running_loop(), answer)
+        job = Job(request, look, time.monotonic() + wait_s, asyncio.get_running_loop(), answer)
         try:
             self._line.append(job)
         except Busy:
@@ -193,11 +199,3 @@ class InferenceEngine:
             finally:  # nobody is left waiting, even if the scheduler itself broke
                 self._line.close()
                 self._scheduler.stop()
-
-
-def _spoken(reply: str, image: str | None) -> list[GenerationChunk]:
-    """A ready reply, word by word like any answer."""
-    words = reply.split(" ")
-    pieces = [words[0], *(f" {word}" for word in words[1:])]
-    completion = Completion(reply, FinishReason.STOP, image=image, output_tokens=len(words))
-    return [*(GenerationChunk(piece) for piece in pieces), GenerationChunk("", completion)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from visavis.models.errors import Busy, ModelError
 from visavis.models.generation import GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.image_states import ImageCounters
+from visavis.models.looks import Look
 from visavis.models.visavis_model import ImageState
 
 Event = GenerationChunk | ModelError | tuple[WordHeat, ...]
@@ -35,11 +36,11 @@ class EngineCounters(ImageCounters):
 
 @dataclass(eq=False)
 class Job:
-    """A question about the picture `sha256` on its way, or an `answer` to be explained. The worker fills `events` and
+    """A question on its way with its `look` at a picture, or an `answer` to be explained. The worker fills `events` and
     holds the `image` that it encoded for it; the reader sets `abandoned` when it leaves."""
 
     request: GenerationRequest
-    sha256: str
+    look: Look
     deadline: float
     loop: asyncio.AbstractEventLoop
     answer: str | None = None

@@ -111,8 +111,8 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer. `confidence` is the geometric mean of the probabilities that the model gave to the tokens it
-    said (0..1, before temperature and penalties; the end token is not counted); None if it said none.
+    """A whole answer. `confidence` (0..1) comes from the `log_probabilities` that the model gave to the tokens it said,
+    before temperature and penalties and without the end token; None if it said none.
 
     `input_tokens` include the `image_tokens`; `image` is the picture looked at.
     """
@@ -124,6 +124,7 @@ class Completion:
     input_tokens: int = 0
     output_tokens: int = 0
     image_tokens: int = 0
+    log_probabilities: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,3 +148,11 @@ class GenerationChunk:
     text: str
     completion: Completion | None = None
     position: int | None = None
+
+
+def spoken(reply: str, image: str | None) -> list[GenerationChunk]:
+    """The chunks of a ready reply, word by word like any answer."""
+    words = reply.split(" ")
+    pieces = [words[0], *(f" {word}" for word in words[1:])]
+    completion = Completion(reply, FinishReason.STOP, image=image, output_tokens=len(words))
+    return [*(GenerationChunk(piece) for piece in pieces), GenerationChunk("", completion)]

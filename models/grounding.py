@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from visavis.models.generation import WordHeat
+from visavis.models.generation import Region, WordHeat
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.kv_cache import KeyValue
 from visavis.models.processor import Processor
+from visavis.models.regions import over_picture
 from visavis.models.visavis_model import Memory, VisavisModel
 
 
@@ -39,14 +40,17 @@ def word_heat(
     answer: str,
     patches: int,
     reading: Reading = Reading.GRADIENT,
+    region: Region | None = None,
 ) -> tuple[WordHeat, ...]:
-    """A map for every word of an answer, the mean of its tokens' maps. `memory` is of one turn, a single row."""
+    """A map for every word of an answer, the mean of its tokens' maps. `memory` is of one turn, a single row; `region`
+    is the part of the picture that was looked at."""
     decoder = model.config.decoder
     said = processor.encode_answer(answer)[: decoder.max_positions - 1]
     if not said:
         return ()
     ids = torch.tensor([[decoder.bos_token_id, *said]], device=model.device)
     maps = heat_maps(model, memory, ids, patches, reading)
+    maps = maps if region is None else over_picture(maps, region)
     owners = _words_of_tokens(processor, said)
     spans = [(match.start(), match.end()) for match in re.finditer(r"\S+", processor.decode_answer(said))]
     return tuple(

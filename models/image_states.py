@@ -1,4 +1,4 @@
-"""Pictures that an engine holds: their bytes, and what the model computed from each picture alone, by sha256.
+"""Pictures that an engine holds: their bytes by sha256, and what the model computed from each look at them alone.
 
 Both are bounded by bytes; features that were dropped are made again from the bytes. A picture is encoded slice by
 slice, so that whoever drives the model can do something else in between. It knows no questions.
@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
+import torch
+from PIL import Image
 from torch import Tensor
 
 from visavis.models.byte_cache import ByteCache
 from visavis.models.errors import UnknownImage
+from visavis.models.generation import Region
 from visavis.models.image_features import ImageFeatures
 from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
+from visavis.models.looks import Look
 from visavis.models.processor import Processor
+from visavis.models.regions import cut_out
 from visavis.models.visavis_model import ImageState, VisavisModel
 from visavis.models.vision_encoder import VisionEncoder
 from visavis.models.vision_transformer import VisionTransformer
+from visavis.models.words_in_pictures import WordReader, asks_to_read
 
 BLOCKS_A_SLICE = 2  # of ViT-S/14: about two decode steps of 32 rows
 _PICTURE_BYTES = 64 << 20
@@ -47,15 +53,17 @@ class ImageStates:
         *,
         cache_bytes: int,
         limits: PictureLimits,
+        reader: WordReader | None = None,
     ) -> None:
         self.limits = limits
+        self._reader = reader
         self._model = model
         self._processor = processor
         self._counters = counters
-        self._pictures: ByteCache[bytes] = ByteCache(max(_PICTURE_BYTES, 2 * limits.max_image_bytes), len)
-        self._states: ByteCache[ImageState] = ByteCache(cache_bytes, lambda state: state.nbytes)
+        self._pictures: ByteCache[str, bytes] = ByteCache(max(_PICTURE_BYTES, 2 * limits.max_image_bytes), len)
+        self._states: ByteCache[Look, ImageState] = ByteCache(cache_bytes, lambda state: state.nbytes)
         self._encoding: Generator[None, None, ImageState] | None = None
-        self._encoded: str | None = None
+        self._encoded: Look | None = None
 
     @property
     def cached_bytes(self) -> int:
@@ -69,37 +77,41 @@ class ImageStates:
         self._pictures.put(sha256, data)
         return sha256
 
-    def holds(self, sha256: str) -> bool:
+    def look(self, sha256: str, region: Region | None, question: str) -> Look:
+        """How a question looks at a picture: its words are read where they may be asked for and somebody can."""
+        return Look(sha256, region, self._reader is not None and asks_to_read(question))
+
+    def holds(self, look: Look) -> bool:
         """True if `encode` needs no bytes from anybody."""
-        return self.is_ready(sha256) or sha256 in self._pictures
+        return self.is_ready(look) or look.sha256 in self._pictures
 
-    def is_ready(self, sha256: str) -> bool:
+    def is_ready(self, look: Look) -> bool:
         """True if nothing has to be computed."""
-        return sha256 in self._states
+        return look in self._states
 
-    def get(self, sha256: str) -> ImageState | None:
+    def get(self, look: Look) -> ImageState | None:
         """What the picture alone decides, if it is ready."""
-        return self._states.get(sha256)
+        return self._states.get(look)
 
     @property
-    def encoding(self) -> str | None:
-        """The picture that is being encoded."""
+    def encoding(self) -> Look | None:
+        """What is being encoded."""
         return self._encoded
 
-    def encode(self, sha256: str) -> ImageState | None:
+    def encode(self, look: Look) -> ImageState | None:
         """Do the next slice of work on a picture; the state once it is whole. Another picture is given up for it.
 
         Raises:
             UnknownImage: its bytes are needed. BadImage: its pixels are broken.
         """
-        if self._encoding is None or self._encoded != sha256:
-            self._encoding, self._encoded = self._slices(sha256), sha256
+        if self._encoding is None or self._encoded != look:
+            self._encoding, self._encoded = self._slices(look), look
         try:
             next(self._encoding)
         except StopIteration as end:
             state: ImageState = end.value
             self._give_up()
-            self._states.put(sha256, state)
+            self._states.put(look, state)
             return state
         except Exception:
             self._give_up()
@@ -109,15 +121,34 @@ class ImageStates:
     def _give_up(self) -> None:
         self._encoding = self._encoded = None
 
-    def _slices(self, sha256: str) -> Generator[None, None, ImageState]:
-        data = self._pictures.get(sha256)
-        if data is None:
-            raise UnknownImage([sha256])
+    def _slices(self, look: Look) -> Generator[None, None, ImageState]:
+        if look.read:
+            return (yield from self._read(look))
+        picture = self._picture(look)
         self._counters.image_misses += 1
-        pixels = self._processor.pixel_values(decode_picture(data)).to(self._model.device, self._model.dtype)
+        pixels = self._processor.pixel_values(picture).to(self._model.device, self._model.dtype)
         self._counters.encoder_forwards += 1
         features = yield from encode_in_slices(self._model.encoder.vision, pixels)
         return self._model.image_state(features)
+
+    def _read(self, look: Look) -> Generator[None, None, ImageState]:
+        """The state without words, known or made, with the words that the reader finds."""
+        silent = replace(look, read=False)
+        state = self._states.get(silent)
+        if state is None:
+            state = yield from self._slices(silent)
+            self._states.put(silent, state)
+        yield
+        assert self._reader is not None
+        ids = self._processor.encode_answer("".join(f" {line}" for line in self._reader.read(self._picture(look))))
+        return self._model.with_words(state, torch.tensor([ids], device=self._model.device)) if ids else state
+
+    def _picture(self, look: Look) -> Image.Image:
+        data = self._pictures.get(look.sha256)
+        if data is None:
+            raise UnknownImage([look.sha256])
+        picture = decode_picture(data)
+        return picture if look.region is None else cut_out(picture, look.region)
 
 
 def encode_in_slices(vision: VisionEncoder, pixels: Tensor) -> Generator[None, None, ImageFeatures]:

@@ -65,6 +65,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine:
 
     from visavis.models.engine import InferenceEngine
     from visavis.models.loading import load_model
+    from visavis.models.words_in_pictures import WordReader
 
     torch.set_num_threads(max(1, options.threads))
     model, processor = load_model(options.model, options.device)
@@ -75,6 +76,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine:
         cache_bytes=options.cache_bytes,
         max_queue=options.max_queue,
         max_new_tokens=options.max_new_tokens,
+        reader=WordReader.find(),
     )
 
 

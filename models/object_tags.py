@@ -45,7 +45,10 @@ class ObjectTags(nn.Module):
         best, index = kinds.topk(self.count)
         spelled = words(self.tokens[index].int()) + self.place.weight + self.rank.weight[:, None]
         believed: Tensor = self.belief(best.exp()[..., None].to(spelled.dtype))
-        read = index.new_zeros(index.shape[0], 0) if read is None else read
-        read = F.pad(read, (0, self.read_tokens - read.shape[1]))
-        tags = (spelled + believed[:, :, None]).flatten(1, 2)
-        return self.norm(torch.cat([tags, words(read) + self.read_place.weight], dim=1))  # type: ignore[no-any-return]
+        tags = self.norm((spelled + believed[:, :, None]).flatten(1, 2))
+        return torch.cat([tags, self.words(index[:, :0] if read is None else read, words)], dim=1)
+
+    def words(self, read: Tensor, words: nn.Embedding) -> Tensor:
+        """(B, up to W) tokens -> their memory rows (B, W, D)."""
+        padded = F.pad(read, (0, self.read_tokens - read.shape[1]))
+        return self.norm(words(padded) + self.read_place.weight)  # type: ignore[no-any-return]

@@ -1,32 +1,55 @@
-"""A region of the picture as a mask over the positions that the model attends to. It knows no model.
+"""A part of a picture: "what is *this*?". It is cut out and looked at by itself, with some of what is around it.
 
-Shape letter: P positions.
+So a small thing is seen as large as a whole picture and gets its own name.
+
+Shape letters: S maps, G cells a side of a map.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from visavis.models.generation import Region
 
-
-def patch_mask(region: Region, positions: int, cells: int = 0, tags: int = 0) -> Tensor:
-    """(1, P), True where the region is touched by a patch, or by one of the `cells` of the object tower behind them.
-
-    Tokens before the grid of patches stay visible; the last positions, `tags` of the whole picture, do not.
-    """
-    patches = positions - cells - tags
-    side = math.isqrt(patches)
-    before, tagged = torch.ones(patches - side * side, dtype=torch.bool), torch.zeros(tags, dtype=torch.bool)
-    return torch.cat([before, _touched(region, side), _touched(region, math.isqrt(cells)), tagged])[None]
+MARGIN = 0.12
+"""How much of its size is added on every side."""
+LEAST = 0.06
+"""Of the picture's side: less than that shows nothing."""
 
 
-def _touched(region: Region, side: int) -> Tensor:
-    """(side * side,): which squares of a grid over the picture overlap the region."""
-    edges = torch.arange(side) / max(side, 1)
-    columns = (edges + 1 / max(side, 1) > region.x) & (edges < region.x + region.w)
-    rows = (edges + 1 / max(side, 1) > region.y) & (edges < region.y + region.h)
-    return (rows[:, None] & columns[None, :]).flatten()
+def widened(region: Region) -> Region:
+    """The region with its surroundings, inside the picture."""
+    left, width = _stretched(region.x, region.w)
+    top, height = _stretched(region.y, region.h)
+    return Region(left, top, width, height)
+
+
+def _stretched(start: float, size: float) -> tuple[float, float]:
+    half = max(size * (1 + 2 * MARGIN), LEAST) / 2
+    middle = start + size / 2
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return low, high - low
+
+
+def cut_out(picture: Image.Image, region: Region) -> Image.Image:
+    """The widened region as a picture of its own, at least one pixel large."""
+    part, (width, height) = widened(region), picture.size
+    left, top = int(part.x * width), int(part.y * height)
+    right, low = round((part.x + part.w) * width), round((part.y + part.h) * height)
+    return picture.crop((left, top, max(right, left + 1), max(low, top + 1)))
+
+
+def over_picture(maps: Tensor, region: Region) -> Tensor:
+    """Heat over a cut-out (S, G, G) -> the same heat in its place over the whole picture, every map summing to 1."""
+    part, side = widened(region), maps.shape[1]
+    top, left = int(part.y * side), int(part.x * side)
+    rows = max(1, min(side, round((part.y + part.h) * side)) - top)
+    columns = max(1, min(side, round((part.x + part.w) * side)) - left)
+    whole = torch.zeros_like(maps)
+    small = F.interpolate(maps[:, None], (rows, columns), mode="area")[:, 0]
+    whole[:, top : top + rows, left : left + columns] = small
+    total: Tensor = whole.sum(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+    return whole / total

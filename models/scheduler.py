@@ -17,17 +17,18 @@ from visavis.models.answer import Answer
 from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine_jobs import EngineCounters, Job, Outbox, WaitingLine
 from visavis.models.errors import ModelError
-from visavis.models.generation import FinishReason, GenerationChunk, GenerationRequest
+from visavis.models.generation import FinishReason, GenerationChunk, GenerationRequest, spoken
 from visavis.models.grounding import word_heat
 from visavis.models.image_states import ImageStates
 from visavis.models.processor import Processor
-from visavis.models.regions import patch_mask
+from visavis.models.replies import reply_to_no_photo
 from visavis.models.sampling import next_tokens
 from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
 logger = logging.getLogger(__name__)
 
 JOINING_AT_ONCE = 4  # fusing costs about as much as a decode step of 32 rows: running answers wait for no more
+IS_A_PHOTO = 0.5
 ENCODED_AHEAD = 2  # pictures made ready while all rows are taken
 
 
@@ -100,16 +101,16 @@ class Scheduler:
         """A slice of the first picture that somebody waits for, or all of it while more people wait for pictures than
         get words; one that nobody wants any more is given up."""
         waiting = self._line.jobs()
-        wanted = [job.sha256 for job in waiting if not (job.image or self._images.is_ready(job.sha256))]
+        wanted = [job.look for job in waiting if not (job.image or self._images.is_ready(job.look))]
         ready = len(waiting) - len(wanted)
         if not wanted or ready >= self._batch.max_rows - len(self._rows) + ENCODED_AHEAD:
             return
-        sha256 = self._images.encoding if self._images.encoding in wanted else wanted[0]
-        askers = [job for job in waiting if job.sha256 == sha256]
+        look = self._images.encoding if self._images.encoding in wanted else wanted[0]
+        askers = [job for job in waiting if job.look == look]
         with self._failing(*askers):
-            state = self._images.encode(sha256)
+            state = self._images.encode(look)
             while state is None and len(wanted) > len(self._rows):
-                state = self._images.encode(sha256)
+                state = self._images.encode(look)
             if state is not None:
                 self._counters.image_hits += len(askers) - 1
                 for job in askers:
@@ -125,16 +126,28 @@ class Scheduler:
                 continue
             admitted += 1
             with self._failing(job):
-                if job.answer is None:
-                    self._join(job, state)
+                if job.answer is not None:
+                    self._explain(job, job.answer, state)
+                elif state.photo is not None and float(state.photo) < IS_A_PHOTO:
+                    self._refuse(job)
                 else:
-                    memory, _, patches = self._fuse(job.request, state)
-                    self._outbox.put(job, word_heat(self._model, self._processor, memory, job.answer, patches))
+                    self._join(job, state)
+
+    def _refuse(self, job: Job) -> None:
+        """Drawings and screens get a reply that nothing was computed for."""
+        for chunk in spoken(reply_to_no_photo(job.request.question), job.look.sha256):
+            self._outbox.put(job, chunk)
+        self._counters.completed += 1
+
+    def _explain(self, job: Job, answer: str, state: ImageState) -> None:
+        memory, _, patches = self._fuse(job.request, state)
+        heat = word_heat(self._model, self._processor, memory, answer, patches, region=job.look.region)
+        self._outbox.put(job, heat)
 
     def _state(self, job: Job) -> ImageState | None:
         if job.image is not None:
             return job.image
-        state = self._images.get(job.sha256)
+        state = self._images.get(job.look)
         self._counters.image_hits += state is not None
         return state
 
@@ -147,13 +160,9 @@ class Scheduler:
     def _fuse(self, request: GenerationRequest, state: ImageState) -> tuple[Memory, int, int]:
         encoded = self._processor.encode_question(request.question, request.history)
         text = {name: ids.to(self._model.device) for name, ids in encoded.items()}
-        patches = state.patches.shape[1]
-        config, mask = self._model.config, None
-        if request.region is not None:
-            mask = patch_mask(request.region, patches, config.object_cells, config.tag_rows).to(self._model.device)
         self._counters.fusion_forwards += 1
-        memory = self._model.fuse(state, text["input_ids"], text["attention_mask"], text["token_type_ids"], mask)
-        return memory, text["input_ids"].shape[1], patches
+        memory = self._model.fuse(state, text["input_ids"], text["attention_mask"], text["token_type_ids"])
+        return memory, text["input_ids"].shape[1], state.patches.shape[1]
 
     def _tell_positions(self) -> None:
         """To all who wait, but for the first one if it is being looked after already."""
@@ -194,7 +203,7 @@ class Scheduler:
         self._counters.rows_freed += 1
 
     def _finish(self, job: Job, answer: Answer, text_tokens: int, image_tokens: int) -> None:
-        rest, completion = answer.end(image=job.sha256, text_tokens=text_tokens, image_tokens=image_tokens)
+        rest, completion = answer.end(image=job.look.sha256, text_tokens=text_tokens, image_tokens=image_tokens)
         self._counters.completed += completion.finish_reason is not FinishReason.CANCELLED
         self._counters.cancelled += completion.finish_reason is FinishReason.CANCELLED
         self._outbox.put(job, GenerationChunk(rest, completion))
@@ -227,4 +236,5 @@ class Scheduler:
             end_token=decoder.eos_token_id,
             decode=self._processor.decode_answer,
             device=self._model.device,
+            calibration=self._model.config.calibration,
         )

@@ -132,6 +132,18 @@ class VisavisModel(nn.Module):
             tags = self.encoder.tags(features.kinds, features.read, self.decoder.token_embedding)
             patches = torch.cat([patches, tags], dim=1)
         photo = None if self.encoder.photo_head is None else self.encoder.photo_head(features)
+        return self._state_of(patches, photo)
+
+    def with_words(self, state: ImageState, read: Tensor) -> ImageState:
+        """A picture's state (one row) with answer tokens (1, W) of words that were read in it; without object tags it
+        stays as it is. A picture that can be read need not be a photo."""
+        tags = self.encoder.tags
+        if tags is None:
+            return state
+        rows = tags.words(read[:, : tags.read_tokens], self.decoder.token_embedding)
+        return self._state_of(torch.cat([state.patches[:, : -tags.read_tokens], rows], dim=1), None)
+
+    def _state_of(self, patches: Tensor, photo: Tensor | None) -> ImageState:
         return ImageState(patches, self.encoder.fusion.remember(patches), self.decoder.remember(patches), photo)
 
     def fuse(

@@ -33,10 +33,10 @@ class WordReader:
     def __init__(self) -> None:
         self._read: Any = None
 
-    @staticmethod
-    def is_installed() -> bool:
-        """True if the extra `ocr` is there."""
-        return importlib.util.find_spec(READER) is not None
+    @classmethod
+    def find(cls) -> WordReader | None:
+        """A reader, where the extra `ocr` is installed."""
+        return cls() if importlib.util.find_spec(READER) is not None else None
 
     def read(self, picture: Image.Image) -> list[str]:
         """The lines that stand in a picture, from top to bottom; none where there are no words."""

@@ -32,6 +32,7 @@ from visavis.models.training.evaluation_items import (
 )
 from visavis.models.training.evaluation_speed import measure_speed
 from visavis.models.training.scoring import AnswerPrior, TurnScore, dialogue_scores, exact_match, share, turn_counts
+from visavis.models.words_in_pictures import WordReader
 
 PHOTOS_AT_ONCE = 4
 SPEED_PHOTOS = 3
@@ -110,7 +111,7 @@ def evaluate(
     if options.captions is not None:
         check_installed()
     model, processor = load_model(model_dir, device)
-    with InferenceEngine(model, processor, model_name=model_dir.name) as engine:
+    with InferenceEngine(model, processor, model_name=model_dir.name, reader=WordReader.find()) as engine:
         photos = list(dict.fromkeys(item.image for item in items if item.image is not None))[:SPEED_PHOTOS]
         speed = asyncio.run(measure_speed(engine, model, processor, photos)) if photos else None
         replies = asyncio.run(ask_all(engine, items, advance or (lambda done, total: None)))

@@ -20,7 +20,7 @@ def test_questions_about_words_are_known(question: str, asks: bool) -> None:
     assert asks_to_read(question) is asks
 
 
-@pytest.mark.skipif(not WordReader.is_installed(), reason="needs the extra ocr")
+@pytest.mark.skipif(WordReader.find() is None, reason="needs the extra ocr")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_drawn_words_are_read() -> None:
     picture = Image.new("RGB", (224, 224), "seagreen")
