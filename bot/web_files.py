@@ -10,12 +10,16 @@ import mimetypes
 from dataclasses import dataclass
 from importlib.resources import files
 
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 INDEX = "index.html"
 HIDDEN_SUFFIXES = (".py", ".pyc", ".txt", ".md")
+PACKED_SUFFIXES = (".html", ".js", ".css", ".json", ".svg")
+PACKED = [Middleware(GZipMiddleware)]
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ def web_routes() -> list[Route]:
     for item in files("visavis.bot.web").iterdir():
         if item.is_file() and not item.name.endswith(HIDDEN_SUFFIXES):
             path = "/" if item.name == INDEX else f"/{item.name}"
-            routes.append(Route(path, _web_file(item.name, item.read_bytes()).respond))
+            middleware = PACKED if item.name.endswith(PACKED_SUFFIXES) else None
+            routes.append(Route(path, _web_file(item.name, item.read_bytes()).respond, middleware=middleware))
     return routes
 
 
@@ -52,4 +57,4 @@ def _web_file(name: str, content: bytes) -> WebFile:
         "html": "text/html; charset=utf-8",
     }
     content_type = known.get(name.rpartition(".")[2]) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return WebFile(content, content_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+    return WebFile(content, content_type, f'W/"{hashlib.sha256(content).hexdigest()[:32]}"')

@@ -4,20 +4,19 @@
  * nothing of sockets or answers.
  */
 
-import { fill } from "./strings.js";
-import { h, icon } from "./elements.js";
+import { Attachment } from "./attachment.js";
+import { button, h, icon, rename } from "./elements.js";
 import { cutOut } from "./pointing.js";
+import { fill } from "./strings.js";
 
+/** @import { Upload } from "./attachment.js" */
 /** @import { Picture, Region } from "./connection.js" */
 /** @import { Strings } from "./strings.js" */
 /** @typedef {{picture: Picture, url: string}} Attached a stored picture and the address of its local copy */
 /** @typedef {{region: Region, url: string}} Pointed a part of a picture that was shown before, and the address of that picture */
-/** @typedef {(blob: Blob, options: {onprogress: (share: number) => void, signal: AbortSignal}) => Promise<Picture>} Upload */
 /** @typedef {{onsend: (text: string, attached: Attached[], pointed: Pointed | null) => void, onstop: () => void, upload: Upload}} Handlers */
 
 const READABLE = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/heic,image/avif";
-const HOPELESS = new Set(["bad_image", "image_too_large", "unsupported_image"]);
-const MEGABYTE = 1024 * 1024;
 
 export class Composer {
   /** @type {Attachment[]} */ #attachments = [];
@@ -26,7 +25,7 @@ export class Composer {
   #sending = false;
 
   /** Until `ready` brings the server's own. */
-  #limits = { images: 8, image_bytes: 20 * MEGABYTE, characters: 4000 };
+  #limits = { images: 8, image_bytes: 20 * 2 ** 20, characters: 4000 };
 
   /** @param {Strings} strings @param {Handlers} handlers */
   constructor(strings, handlers) {
@@ -35,7 +34,8 @@ export class Composer {
     this.notice = h("p", { class: "notice", role: "alert" });
     this.shelf = h("ul", { class: "shelf" });
     this.input = h("textarea", { rows: 1, name: "text", "aria-label": strings.message, dir: "auto" });
-    this.submit = h("button", { class: "round primary", type: "submit", "aria-label": strings.send }, icon("send"));
+    this.submit = button("round primary", "send", strings.send);
+    this.submit.type = "submit";
     const row = h("div", { class: "row" }, ...this.#pickers(), this.input, this.submit);
     this.element = h("form", { class: "composer", novalidate: true }, this.shelf, row);
     this.element.onsubmit = (event) => (event.preventDefault(), this.#answering ? handlers.onstop() : void this.send());
@@ -52,7 +52,7 @@ export class Composer {
   /** While an answer is written the send button stops it. @param {boolean} answering */
   set answering(answering) {
     this.#answering = answering;
-    this.submit.setAttribute("aria-label", answering ? this.strings.stop : this.strings.send);
+    rename(this.submit, answering ? this.strings.stop : this.strings.send);
     this.submit.replaceChildren(icon(answering ? "stop" : "send"));
     this.#refresh();
   }
@@ -78,12 +78,18 @@ export class Composer {
     this.#pointed = pointed;
     this.shelf.querySelector(".part")?.remove();
     if (pointed) {
-      const remove = h("button", { class: "remove", type: "button", "aria-label": this.strings.pointAway }, icon("close"));
-      remove.onclick = () => (this.point(null), this.input.focus());
+      const remove = button("remove", "close", this.strings.pointAway, () => (this.point(null), this.input.focus()));
       const part = cutOut(pointed.url, pointed.region, this.strings.pointPart);
       this.shelf.prepend(h("li", { class: "attachment part" }, part, remove));
     }
     this.#refresh();
+  }
+
+  /** Put a question in, unless one has been begun. @param {string} text */
+  propose(text) {
+    this.input.value ||= text;
+    this.#refresh();
+    this.input.focus();
   }
 
   /** Send what is there, after the pictures have arrived; on failure everything stays where it is. */
@@ -127,6 +133,7 @@ export class Composer {
     /** @type {Attachment} */
     const attachment = new Attachment(file, {
       strings: this.strings,
+      limit: this.#limits.image_bytes,
       upload: this.handlers.upload,
       onremove: () => (this.#discard(attachment), this.#refresh(), this.input.focus()),
       onfail: (sentence, hopeless) => {
@@ -147,10 +154,9 @@ export class Composer {
   }
 
   /** What is wrong with a file, as far as it can be seen from here; the server looks closer. @param {File} file */
-  #complaint({ name, type, size }) {
-    const { images, image_bytes: bytes } = this.#limits;
+  #complaint({ name, type }) {
+    const { images } = this.#limits;
     if (type && !type.startsWith("image/")) return fill(this.strings.notAPicture, { name });
-    if (size > bytes) return fill(this.strings.tooLargeFile, { name, limit: Math.floor(bytes / MEGABYTE) });
     if (this.#attachments.length >= images) return fill(this.strings.tooManyPictures, { count: images });
     return "";
   }
@@ -162,11 +168,8 @@ export class Composer {
     for (const input of [files, camera]) {
       input.onchange = () => (this.attach(input.files ?? []), (input.value = ""));
     }
-    const pick = h("button", { class: "round pick", type: "button", "aria-label": this.strings.addPicture }, icon("picture"));
-    const shoot = h("button", { class: "round shoot", type: "button", "aria-label": this.strings.takePhoto }, icon("camera"));
-    pick.onclick = () => files.click();
-    shoot.onclick = () => camera.click();
-    return [files, camera, pick, shoot];
+    const pick = button("round pick", "picture", this.strings.addPicture, () => files.click());
+    return [files, camera, pick, button("round shoot", "camera", this.strings.takePhoto, () => camera.click())];
   }
 
   /** @param {KeyboardEvent} event */
@@ -186,71 +189,5 @@ export class Composer {
     if (CSS.supports("field-sizing", "content")) return;
     this.input.style.height = "auto"; // so that it can shrink again
     this.input.style.height = `${this.input.scrollHeight}px`;
-  }
-}
-
-/** @typedef {(sentence: string, hopeless: boolean) => void} OnFail hopeless: trying the same file again would not help */
-/** @typedef {{strings: Strings, upload: Upload, onremove: () => void, onfail: OnFail}} AttachmentOptions */
-
-/** One picture beside the question: its local preview, and its upload. */
-class Attachment {
-  #abort = new AbortController();
-
-  /** The stored picture, or null when the upload failed. @type {Promise<Picture | null>} */
-  stored = Promise.resolve(null);
-
-  /** @param {File} file @param {AttachmentOptions} options */
-  constructor(file, options) {
-    this.file = file;
-    this.options = options;
-    this.url = URL.createObjectURL(file);
-    this.bar = h("progress", { max: 1, value: 0, "aria-label": file.name });
-    this.retry = h("button", { class: "retry", type: "button", "aria-label": this.#words("retryUpload") }, icon("retry"));
-    this.remove = h("button", { class: "remove", type: "button" }, icon("close"));
-    const preview = h("img", { src: this.url, alt: file.name });
-    preview.onerror = () => preview.replaceWith(icon("picture"));
-    this.retry.onclick = () => this.start();
-    this.remove.onclick = () => options.onremove();
-    this.element = h("li", { class: "attachment" }, preview, this.bar, this.retry, this.remove);
-    this.start();
-  }
-
-  /** Begin, or begin again, to upload. */
-  start() {
-    this.#show("uploading");
-    this.bar.value = 0;
-    const onprogress = (/** @type {number} */ share) => (this.bar.value = share);
-    this.stored = this.options.upload(this.file, { onprogress, signal: this.#abort.signal }).then(
-      (picture) => (this.#show("stored"), picture),
-      (error) => (this.#fail(error), null),
-    );
-  }
-
-  /** Stop the upload and let go of the preview. */
-  discard() {
-    this.#abort.abort();
-    this.element.remove();
-    URL.revokeObjectURL(this.url);
-  }
-
-  /** @param {{code: string, message: string}} error */
-  #fail({ code, message }) {
-    if (code === "cancelled") return;
-    this.#show("failed");
-    const sentence = code === "network" ? this.#words("uploadFailed") : (this.options.strings.errors[code] ?? message);
-    this.options.onfail(sentence, HOPELESS.has(code));
-  }
-
-  /** @param {"uploading" | "stored" | "failed"} state */
-  #show(state) {
-    this.element.dataset.state = state;
-    this.bar.hidden = state !== "uploading";
-    this.retry.hidden = state !== "failed";
-    this.remove.setAttribute("aria-label", this.#words(state === "uploading" ? "cancelUpload" : "remove"));
-  }
-
-  /** @param {"retryUpload" | "remove" | "cancelUpload" | "uploadFailed"} key */
-  #words(key) {
-    return fill(this.options.strings[key], { name: this.file.name || this.options.strings.pictureSent });
   }
 }

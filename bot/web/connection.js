@@ -9,11 +9,17 @@
  * - `turn`    every turn.* frame of the pending turn, each once (duplicates after a resume are dropped)
  * - `problem` an error frame that belongs to no turn
  * - `explanation` the answer to `explain`, or {turn, error: {code, message}}
+ * - `sessions`, `title`, `feedback`, `forgotten`: the server's frames of these names
+ * - `elsewhere` {pending?}: another tab has asked something in this conversation, or changed its branch
  */
 
 /** @typedef {{image: string, width?: number, height?: number}} Picture */
 /** @typedef {{image: string, x: number, y: number, w: number, h: number}} Region a part of a picture, in shares 0..1 of it */
-/** @typedef {{id: string, text: string, pictures: Picture[], region: Region | null, acknowledged: boolean, cancelled: boolean}} PendingTurn */
+/**
+ * A question on its way; `replaces` is the turn in whose place it is asked: with its own words again, or `edited`.
+ * @typedef {{id: string, text: string, pictures: Picture[], region: Region | null, replaces?: string | null, edited?: boolean, acknowledged: boolean, cancelled: boolean}} PendingTurn
+ */
+/** A token, or what fetches a fresh one before each connection. @typedef {string | (() => string | Promise<string>)} Token */
 /** @typedef {any} Frame a decoded text frame */
 
 const VERSION = 1;
@@ -23,6 +29,7 @@ const NETWORK_CHANGES = ["online", "offline"];
 export const FINAL = new Set(["turn.completed", "turn.failed", "turn.cancelled"]);
 const HOPELESS = new Set(["unsupported_version", "unauthorized"]);
 const LOST = new Set(["replay_expired", "unknown_turn"]);
+const PASSED_ON = new Set(["sessions", "title", "feedback", "forgotten"]);
 
 /** @param {string} code a code of the wire, "network" or "cancelled" @param {string} [message] */
 const uploadError = (code, message = code) => Object.assign(new Error(message), { code });
@@ -35,15 +42,25 @@ export class Connection extends EventTarget {
   #seen = { attempt: 0, seq: 0 };
   #lost = false;
   /** Turns whose explanation is waited for. @type {Set<string>} */ #explained = new Set();
+  /** Requests for parts of the history, answered in order. @type {{resolve: (frame: Frame) => void, reject: (error: Error) => void}[]} */ #asked = [];
+  /** @type {BroadcastChannel | null} */ #tabs = null;
   #failures = 0;
   #timer = 0;
 
-  /** @param {{endpoint: string | URL}} options the address under which `chat` and `v1/images` are found */
-  constructor({ endpoint }) {
+  /**
+   * @param {{endpoint: string | URL, token?: Token}} options `endpoint`: the address under which `chat` and `v1/images` are
+   *   found; `token`: who the person is, by default a secret that this browser makes up
+   */
+  constructor({ endpoint, token }) {
     super();
     this.endpoint = new URL(endpoint);
+    this.token = token;
     this.storageKey = `visavis:${this.endpoint.href}`;
     this.#load();
+  }
+
+  get session() {
+    return this.#session;
   }
 
   /** The turn that waits for its answer; it outlives a reload. */
@@ -54,12 +71,15 @@ export class Connection extends EventTarget {
   /** Connect and stay connected until `close`. */
   open() {
     if (this.#state !== "closed") return;
+    this.#tabs = new BroadcastChannel(this.storageKey);
+    this.#tabs.onmessage = ({ data }) => data.session === this.#session && this.#emit("elsewhere", data);
     for (const change of NETWORK_CHANGES) window.addEventListener(change, this.#reconnect);
     this.#connect();
   }
 
   close() {
     for (const change of NETWORK_CHANGES) window.removeEventListener(change, this.#reconnect);
+    this.#tabs?.close();
     this.#drop();
     this.#state = "closed";
   }
@@ -71,10 +91,43 @@ export class Connection extends EventTarget {
 
   /** Ask, now or as soon as there is a connection, and again until acknowledged. @param {string} text @param {Picture[]} pictures @param {Region | null} region */
   ask(text, pictures, region = null) {
-    const turn = { id: newId(), text, pictures, region, acknowledged: false, cancelled: false };
+    return this.#begin({ text, pictures, region });
+  }
+
+  /** Ask a question of this conversation again in its own place, or `text` instead. @param {PendingTurn} turn @param {string} [text] */
+  askAgain({ id, text: asked, pictures, region }, text) {
+    return this.#begin({ text: text ?? asked, pictures, region, replaces: id, edited: text !== undefined });
+  }
+
+  /** @param {Omit<PendingTurn, "id" | "acknowledged" | "cancelled">} question */
+  #begin(question) {
+    const turn = { ...question, id: newId(), acknowledged: false, cancelled: false };
+    this.join(turn);
+    return turn;
+  }
+
+  /** Say a turn, or say it again to hear its answer as well. @param {PendingTurn} turn */
+  join(turn) {
     this.follow(turn);
     this.#sendPending();
-    return turn;
+  }
+
+  /** Older turns than `before`, or the latest ones. @param {string} [before] @returns {Promise<Frame>} the `history` frame */
+  history(before) {
+    return this.#request({ type: "history", before });
+  }
+
+  /** Go back to the branch with a turn. @param {string} turn @returns {Promise<Frame>} the `history` frame */
+  async select(turn) {
+    const frame = await this.#request({ type: "select", turn });
+    this.#tabs?.postMessage({ session: this.#session });
+    return frame;
+  }
+
+  /** Leave this conversation for another one of the same person; `ready` follows, or `problem`. @param {string} session */
+  async enter(session) {
+    this.settle();
+    this.send({ type: "hello", version: VERSION, session, token: await this.#person() });
   }
 
   /** Stop the pending turn; a turn that never reached the server is dropped here. */
@@ -83,18 +136,18 @@ export class Connection extends EventTarget {
     if (!turn) return;
     turn.cancelled = true;
     this.#save();
-    if (this.#state === "ready") this.#send({ type: "cancel", turn: turn.id });
+    if (this.#state === "ready") this.send({ type: "cancel", turn: turn.id });
     else if (!turn.acknowledged) this.#finish({ type: "turn.cancelled", turn: turn.id, text: "" });
   }
 
   /** Ask where in the picture an answer came from; `explanation` follows. @param {string} turn */
   explain(turn) {
     this.#explained.add(turn);
-    if (this.#state === "ready") this.#send({ type: "explain", turn });
+    if (this.#state === "ready") this.send({ type: "explain", turn });
     else this.#explain({ turn, error: { code: "network", message: "offline" } });
   }
 
-  /** Wait for the answer to a turn that was asked elsewhere: saying it again under its id only listens. @param {PendingTurn} turn */
+  /** Wait for the answer to a turn, to be said at the next `ready`: under an id that is known this only listens. @param {PendingTurn} turn */
   follow(turn) {
     this.#pending = turn;
     this.#seen = { attempt: 0, seq: 0 };
@@ -110,7 +163,7 @@ export class Connection extends EventTarget {
   /** Leave this conversation for an empty one; `ready` follows. */
   startNew() {
     this.settle();
-    if (this.#state === "ready") return this.#send({ type: "new" });
+    if (this.#state === "ready") return this.send({ type: "new" });
     this.#session = "";
     this.#save();
     this.#reconnect();
@@ -172,6 +225,7 @@ export class Connection extends EventTarget {
 
   #retryLater() {
     this.#drop();
+    this.#fail(new Error("offline"));
     for (const turn of this.#explained) this.#explain({ turn, error: { code: "network", message: "offline" } });
     this.#setState("offline");
     const delay = Math.min(DELAYS_MS.longest, DELAYS_MS.first * 2 ** this.#failures++);
@@ -186,15 +240,40 @@ export class Connection extends EventTarget {
     this.#connect();
   };
 
-  /** @param {Record<string, unknown>} frame */
-  #send(frame) {
+  /** Send a command; without a connection it is dropped. @param {Record<string, unknown>} frame */
+  send(frame) {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
   }
 
-  #hello() {
+  /** @param {Record<string, unknown>} frame @returns {Promise<Frame>} */
+  #request(frame) {
+    return new Promise((resolve, reject) => {
+      if (this.#state !== "ready") return reject(new Error("offline"));
+      this.#asked.push({ resolve, reject });
+      this.send(frame);
+    });
+  }
+
+  /** Who the person is. */
+  async #person() {
+    if (this.token) return typeof this.token === "function" ? await this.token() : this.token;
+    const key = `${this.storageKey}:person`;
+    try {
+      const secret = localStorage.getItem(key) ?? newId();
+      localStorage.setItem(key, secret);
+      return secret;
+    } catch {
+      return undefined; // see #load: nobody can be known again without storage
+    }
+  }
+
+  async #hello() {
+    const socket = this.#socket;
+    const token = await this.#person().catch(() => socket?.close());
+    if (socket !== this.#socket) return;
     const turn = this.#pending;
     const resume = turn?.acknowledged ? { turn: turn.id, attempt: this.#seen.attempt || 1, seq: this.#seen.seq } : undefined;
-    this.#send({ type: "hello", version: VERSION, session: this.#session || undefined, resume });
+    this.send({ type: "hello", version: VERSION, session: this.#session || undefined, token, resume });
   }
 
   #sendPending() {
@@ -202,14 +281,20 @@ export class Connection extends EventTarget {
     if (!turn || this.#state !== "ready") return;
     const images = turn.pictures.map(({ image }) => image);
     const region = turn.region ?? undefined;
-    if (!turn.acknowledged) this.#send({ type: "turn", id: turn.id, text: turn.text, images, region });
-    if (turn.cancelled) this.#send({ type: "cancel", turn: turn.id });
+    const { id, text, replaces } = turn;
+    if (!turn.acknowledged) {
+      if (!replaces) this.send({ type: "turn", id, text, images, region });
+      else this.send(turn.edited ? { type: "edit", turn: replaces, id, text } : { type: "regenerate", turn: replaces, id });
+    }
+    if (turn.cancelled) this.send({ type: "cancel", turn: turn.id });
   }
 
   /** @param {Frame} frame */
   #receive(frame) {
     if (frame.type === "ready") this.#welcome(frame);
     else if (frame.type === "explanation") this.#explain(frame);
+    else if (frame.type === "history") this.#asked.shift()?.resolve(frame);
+    else if (PASSED_ON.has(frame.type)) this.#emit(frame.type, frame);
     else if (frame.type === "error" && this.#explained.has(frame.id)) this.#explain({ turn: frame.id, error: frame });
     else if (frame.type === "error") this.#complain(frame);
     else if (frame.type.startsWith("turn.") && this.#isNew(frame)) this.#finish(frame);
@@ -220,6 +305,7 @@ export class Connection extends EventTarget {
     window.clearTimeout(this.#timer);
     this.#failures = 0;
     this.#session = frame.session;
+    this.#fail(new Error("another conversation"));
     this.#save();
     this.#setState("ready");
     this.#emit("ready", { ...frame, lost: this.#lost });
@@ -247,6 +333,7 @@ export class Connection extends EventTarget {
     else if (this.#pending && !this.#pending.acknowledged) {
       this.#pending.acknowledged = true;
       this.#save();
+      this.#tabs?.postMessage({ session: this.#session, pending: { ...this.#pending, acknowledged: false } });
     }
     this.#emit("turn", frame);
   }
@@ -256,10 +343,18 @@ export class Connection extends EventTarget {
     const { code } = frame;
     const turn = this.#pending;
     if (code === "unknown_session" && this.#state !== "ready") return this.#beginAgain();
-    if (HOPELESS.has(code)) this.close();
+    if (HOPELESS.has(code) && this.#state !== "ready") this.close();
     else if (this.#state !== "ready") return this.#retryLater(); // no hello has succeeded: for example, the store is away
     if (turn && (frame.id === turn.id || LOST.has(code))) this.#finish({ ...frame, type: "turn.failed", turn: turn.id });
-    else this.#emit("problem", frame);
+    else {
+      this.#asked.shift()?.reject(new Error(code));
+      this.#emit("problem", frame);
+    }
+  }
+
+  /** Nobody will answer what was asked of the history. @param {Error} error */
+  #fail(error) {
+    for (const { reject } of this.#asked.splice(0)) reject(error);
   }
 
   /** The server does not know the stored conversation: say so, and begin a new one. */
@@ -291,9 +386,10 @@ export class Connection extends EventTarget {
     });
   }
 
+  /** This tab's conversation, in a new tab the last one. */
   #load() {
     try {
-      const stored = JSON.parse(localStorage.getItem(this.storageKey) ?? "{}");
+      const stored = JSON.parse((sessionStorage.getItem(this.storageKey) ?? localStorage.getItem(this.storageKey)) || "{}");
       this.#session = stored.session ?? "";
       this.#pending = stored.pending ?? null;
     } catch {
@@ -302,8 +398,9 @@ export class Connection extends EventTarget {
   }
 
   #save() {
+    const state = JSON.stringify({ session: this.#session, pending: this.#pending });
     try {
-      localStorage.setItem(this.storageKey, JSON.stringify({ session: this.#session, pending: this.#pending }));
+      for (const storage of [sessionStorage, localStorage]) storage.setItem(this.storageKey, state);
     } catch {
       // As above.
     }

@@ -1,36 +1,41 @@
 // @ts-check
 /**
  * One conversation on the screen: what the connection reports goes into the transcript, what the composer makes goes to
- * the connection. Holds the welcome, the offline banner and the line about the model.
+ * the connection. Holds the welcome, the suggestions, the offline banner and the line about the model.
  */
 
 import { Composer } from "./composer.js";
 import { FINAL } from "./connection.js";
-import { h, mark } from "./elements.js";
-import { fill } from "./strings.js";
+import { button, h, mark } from "./elements.js";
+import { Exchange } from "./exchange.js";
 import { Transcript } from "./transcript.js";
+import { viewer } from "./viewer.js";
+import { fill } from "./strings.js";
 
 /** @import { Attached, Pointed } from "./composer.js" */
-/** @import { Connection, Frame, PendingTurn, Picture, Region } from "./connection.js" */
+/** @import { Connection, Frame, PendingTurn } from "./connection.js" */
+/** @import { ShownPicture, Turn } from "./exchange.js" */
 /** @import { Strings } from "./strings.js" */
-/** @import { Answer } from "./transcript.js" */
-/** @typedef {{id: string, role: string, text: string, html: string | null, images: string[], region: Region | null, status: string, error: {code: string, message: string} | null}} Turn */
+/**
+ * What the host page wants: its own greeting and questions to begin with; no heat maps; whether this is visavis' own page,
+ * with example photos and how to bring another model; and `report`, which is told what happens.
+ * @typedef {{greeting: string, questions: string[], explains: boolean, standalone: boolean, report: (name: string, detail: unknown) => void}} Wishes
+ */
 
 const EMBEDDED = "visavis-embedded";
 const EXAMPLES = /** @type {const} */ ({ exampleCat: "example-cat.jpg", exampleCoffee: "example-coffee.jpg" });
 
 export class Conversation {
-  /** The answer that is being written. @type {Answer | null} */ #answer = null;
-  /** Answers that wait for their explanation, by turn, with the picture. @type {Map<string, {answer: Answer, image: string}>} */ #explained = new Map();
-  /** Role and id of every turn on the screen. @type {Set<string>} */ #shown = new Set();
-  /** The newest question of the history. @type {PendingTurn | null} */ #question = null;
+  /** What is on the screen, oldest first. @type {Map<string, Exchange>} */ #exchanges = new Map();
+  /** The one that is being answered. @type {Exchange | null} */ #current = null;
   #session = "";
 
-  /** @param {Strings} strings @param {Connection} connection */
-  constructor(strings, connection) {
+  /** @param {Strings} strings @param {Connection} connection @param {Wishes} wishes */
+  constructor(strings, connection, wishes) {
     this.strings = strings;
     this.connection = connection;
-    this.transcript = new Transcript(strings, (region, url) => (this.composer.point({ region, url }), this.composer.input.focus()));
+    this.wishes = wishes;
+    this.transcript = new Transcript(strings, () => void this.#earlier());
     this.composer = new Composer(strings, {
       onsend: (text, attached, pointed) => this.#ask(text, attached, pointed),
       onstop: () => connection.cancel(),
@@ -38,7 +43,8 @@ export class Conversation {
     });
     this.banner = h("div", { class: "banner", role: "status" });
     this.note = h("p", { class: "note" });
-    const foot = h("div", { class: "foot" }, this.banner, this.composer.notice, this.composer.element, this.note);
+    this.suggestions = h("div", { class: "suggestions", role: "group", "aria-label": strings.suggestions });
+    const foot = h("div", { class: "foot" }, this.suggestions, this.banner, this.composer.notice, this.composer.element, this.note);
     this.element = h("section", { class: "conversation", "aria-label": strings.conversation });
     this.element.append(this.#welcome(), this.transcript.element, foot);
     this.#listen();
@@ -58,7 +64,9 @@ export class Conversation {
       ["status", ({ state }) => this.#status(state)],
       ["ready", (frame) => this.#ready(frame)],
       ["turn", (frame) => this.#receive(frame)],
-      ["explanation", (frame) => this.#explain(frame)],
+      ["explanation", (frame) => this.#exchanges.get(frame.turn)?.explain(frame)],
+      ["feedback", (frame) => this.#exchanges.get(frame.turn)?.rated(frame)],
+      ["elsewhere", ({ pending }) => this.#join(pending)],
       ["problem", ({ code, message }) => this.composer.tell(this.strings.errors[code] ?? message)],
     ];
     for (const [type, listener] of listeners) {
@@ -69,123 +77,213 @@ export class Conversation {
   /** @param {string} state */
   #status(state) {
     this.element.dataset.state = state;
-    if (state === "connecting") return; // the banner stays until an attempt has succeeded
-    const retry = h("button", { class: "quiet", type: "button" }, this.strings.tryNow);
-    retry.onclick = () => this.connection.retry();
+    const told = this.banner.hasChildNodes();
+    if (state === "connecting" || (state === "offline" && told)) return; // the banner stays until an attempt has succeeded
+    const retry = h("button", { class: "quiet", type: "button", onclick: () => this.connection.retry() }, this.strings.tryNow);
     this.banner.replaceChildren(...(state === "offline" ? [h("span", {}, this.strings.offline), retry] : []));
   }
 
   /** @param {Frame} frame */
-  #ready({ session, model, limits, turns, lost }) {
+  #ready({ session, model, limits, turns, more, lost }) {
     if (session !== this.#session) this.#enter(session);
     if (lost) this.composer.tell(this.strings.lostSession);
     this.composer.limit(limits);
     this.#describe(model);
-    for (const turn of turns) if (!this.#shown.has(key(turn))) this.#show(turn);
+    this.#sync(turns, more);
     const last = turns.at(-1);
     if (last?.status === "waiting" && !this.connection.pending) this.connection.follow(asked(last));
-    if (this.connection.pending && !this.#answer) this.#await(this.connection.pending);
-    this.#refresh();
+    const { pending } = this.connection;
+    if (pending && this.#current?.turn.id !== pending.id) this.#await(pending);
+    this.wishes.report("ready", { session });
   }
 
   /** Begin to show a session. @param {string} session */
   #enter(session) {
     if (this.#session) this.composer.restart(); // pictures not yet sent were stored for the session before
     this.#session = session;
-    this.#shown.clear();
     this.#end();
-    this.transcript.clear();
+    this.#arrange([]);
   }
 
-  /** Show a turn of the history. @param {Turn} turn */
-  #show(turn) {
-    this.#shown.add(key(turn));
-    if (turn.role === "user") {
-      this.#question = asked(turn);
-      return this.#add(this.#question);
+  /**
+   * Show the latest turns as the server has them: a turn that was replaced goes, with what came after it; older ones that
+   * have been fetched stay as long as the list still joins on to them.
+   *
+   * @param {Turn[]} turns @param {boolean} more
+   */
+  #sync(turns, more) {
+    const shown = [...this.#exchanges.keys()];
+    const listed = this.#show(current(turns));
+    const older = shown.slice(0, Math.max(0, shown.indexOf(listed[0])));
+    const { pending } = this.connection;
+    const unsent = pending && !listed.includes(pending.id) && this.#exchanges.has(pending.id) ? [pending.id] : [];
+    this.#arrange([...older, ...listed, ...unsent]);
+    if (!older.length) this.transcript.earlier.hidden = !more;
+  }
+
+  /** Bring exchanges up to date, or make them. @param {Turn[]} turns @returns {string[]} their ids, in order */
+  #show(turns) {
+    for (const turn of turns) {
+      if (turn.role === "user") this.#exchanges.get(turn.id) ?? this.#make(asked(turn));
+      const exchange = this.#exchanges.get(turn.id);
+      if (!exchange || turn.role === "user") continue;
+      exchange.kept = true;
+      this.#answered(exchange, turn.images[0]);
+      exchange.show(turn);
+      if (exchange !== this.#current) continue; // else it was finished while nobody was listening
+      this.connection.settle();
+      this.#end();
     }
-    const missed = turn.id === this.connection.pending?.id; // it was finished while nobody was listening
-    const question = this.#question;
-    const answer = (missed && this.#answer) || this.transcript.addAnswer(() => question && this.#again(question, answer));
-    this.#offerWhy(answer, turn.id, turn.images[0]);
-    answer.show(turn);
-    if (!missed) return;
-    this.connection.settle();
-    this.#end();
+    return [...new Set(turns.map(({ id }) => id))];
   }
 
-  /** Show a question with its pictures as the server keeps them. @param {PendingTurn} turn */
-  #add({ text, pictures, region }) {
-    const pointed = region && { region, url: this.connection.imageUrl(region.image) };
-    this.transcript.addQuestion(text, pictures.map((picture) => this.#kept(picture)), pointed);
+  /** @param {string[]} ids */
+  #arrange(ids) {
+    this.#exchanges = new Map(ids.flatMap((id) => (this.#exchanges.has(id) ? [[id, /** @type {Exchange} */ (this.#exchanges.get(id))]] : [])));
+    this.transcript.arrange(this.#exchanges.values());
+    this.#refresh();
   }
 
-  /** @param {Picture} picture */
-  #kept({ image, width, height }) {
-    return { image, url: this.connection.imageUrl(image), width, height };
+  async #earlier() {
+    const { turns, more } = await this.connection.history(this.#exchanges.keys().next().value).catch(() => ({ turns: [], more: true }));
+    const shown = [...this.#exchanges.keys()];
+    this.transcript.keepPlace(() => this.#arrange([...this.#show(turns), ...shown]));
+    this.transcript.earlier.hidden = !more;
   }
 
-  /** Let people ask where in the picture an answer came from. @param {Answer} answer @param {string} turn @param {string | null | undefined} image */
-  #offerWhy(answer, turn, image) {
-    if (!image) return;
-    answer.onexplain = () => {
-      this.#explained.set(turn, { answer, image });
-      this.connection.explain(turn);
-    };
+  /**
+   * @param {PendingTurn} turn
+   * @param {Attached[]} attached pictures of the turn that have a local copy
+   * @param {Pointed | null} [pointed]
+   */
+  #make(turn, attached = [], pointed = turn.region && { region: turn.region, url: this.connection.imageUrl(turn.region.image) }) {
+    const local = new Map(attached.map(({ picture, url }) => [picture.image, url]));
+    const pictures = turn.pictures.map((picture) => ({ ...picture, url: local.get(picture.image) ?? this.connection.imageUrl(picture.image) }));
+    const exchange = new Exchange(this.strings, turn, pictures, pointed, {
+      again: (which) => this.#again(which),
+      edit: (which, text) => this.#replace(which, text),
+      select: (id) => void this.#select(id),
+      rate: (which, feedback) => this.connection.send({ type: "feedback", turn: which.turn.id, ...feedback }),
+      explain: this.wishes.explains ? (which) => this.connection.explain(which.turn.id) : null,
+      view: (picture) => this.#view(picture),
+      tell: (words) => this.transcript.tell(words),
+    });
+    this.#exchanges.set(turn.id, exchange);
+    return exchange;
   }
 
-  /** @param {Frame} frame */
-  #explain(frame) {
-    const asked = this.#explained.get(frame.turn);
-    asked?.answer.explain(this.connection.imageUrl(asked.image), frame);
-    this.#explained.delete(frame.turn);
+  /** What is known about an answer beside its words. @param {Exchange} exchange @param {string | null | undefined} image */
+  #answered(exchange, image) {
+    exchange.looked = image ? { image, url: this.connection.imageUrl(image) } : null;
   }
 
   /** @param {Frame} frame */
   #receive(frame) {
-    if (frame.type === "turn.completed" && this.#answer) this.#offerWhy(this.#answer, frame.turn, frame.image);
-    this.#answer?.receive(frame);
-    if (!FINAL.has(frame.type)) return;
-    if (frame.type === "turn.completed") this.transcript.announce(frame.text);
-    this.#shown.add(`assistant:${frame.turn}`);
+    const exchange = this.#current;
+    if (exchange && frame.type === "turn.completed") this.#answered(exchange, frame.image);
+    exchange?.receive(frame);
+    if (!exchange || !FINAL.has(frame.type)) return;
     this.#end();
+    if (exchange.turn.replaces) void this.#reload();
+    if (frame.type === "turn.failed") return this.wishes.report("error", { code: frame.code, message: frame.message });
+    if (frame.type !== "turn.completed") return;
+    if (this.#pictures().size > 1) exchange.showLooked();
+    this.transcript.announce(frame.text);
+    this.#suggest(frame.suggestions ?? []);
+    const { turn, text, html, image, confidence } = frame;
+    this.wishes.report("answer", { turn, text, html, image, confidence });
   }
 
   #end() {
-    this.#answer = null;
+    this.#current = null;
     this.composer.answering = false;
+    this.#suggest([]);
+  }
+
+  /** The pictures of this conversation. */
+  #pictures() {
+    return new Set([...this.#exchanges.values()].flatMap(({ turn }) => turn.pictures.map(({ image }) => image)));
   }
 
   /** @param {string} text @param {Attached[]} attached @param {Pointed | null} pointed */
   #ask(text, attached, pointed) {
-    const shown = attached.map(({ picture, url }) => ({ ...picture, url }));
     const turn = this.connection.ask(text, attached.map(({ picture }) => picture), pointed?.region);
-    this.#shown.add(`user:${turn.id}`);
-    this.transcript.addQuestion(text, shown, pointed);
+    this.#make(turn, attached, pointed);
     this.#await(turn);
   }
 
   /** Make room for the answer to a turn. @param {PendingTurn} turn */
   #await(turn) {
-    if (!this.#shown.has(`user:${turn.id}`)) {
-      this.#add(turn);
-      this.#shown.add(`user:${turn.id}`);
-    }
-    const answer = this.transcript.addAnswer(() => this.#again(turn, answer));
-    this.#answer = answer;
+    this.#current = this.#exchanges.get(turn.id) ?? this.#make(turn);
+    const shown = [...this.#exchanges.keys()].filter((id) => id !== turn.id);
+    const replaced = turn.replaces ? shown.indexOf(turn.replaces) : -1;
+    this.#arrange([...(replaced < 0 ? shown : shown.slice(0, replaced)), turn.id]);
     this.composer.answering = true;
-    this.#refresh();
+    this.#suggest([]);
     this.transcript.toEnd();
+    this.wishes.report("question", { turn: turn.id, text: turn.text });
   }
 
-  /** Ask the same again, with nothing retyped. @param {PendingTurn} turn @param {Answer} failed */
-  #again({ text, pictures, region }, failed) {
-    if (this.#answer) return;
-    failed.element.remove();
-    const turn = this.connection.ask(text, pictures, region);
-    this.#shown.add(`user:${turn.id}`);
-    this.#await(turn);
+  /** Ask the same again, with nothing retyped: in its place where the server has it. @param {Exchange} exchange */
+  #again(exchange) {
+    if (exchange.kept) return this.#replace(exchange);
+    if (this.#current) return;
+    const { text, pictures, region } = exchange.turn;
+    this.#exchanges.delete(exchange.turn.id);
+    this.#await(this.connection.ask(text, pictures, region));
     this.composer.input.focus();
+  }
+
+  /** Ask again in the place of an exchange, with other words if there are any. @param {Exchange} exchange @param {string} [text] */
+  #replace(exchange, text) {
+    if (this.#current) return this.composer.tell(this.strings.errors.busy);
+    this.#await(this.connection.askAgain(exchange.turn, text));
+    this.composer.input.focus();
+  }
+
+  /** @param {string} turn */
+  async #select(turn) {
+    const { turns, more } = await this.connection.select(turn).catch(() => ({}));
+    if (!turns) return; // the problem has been told
+    this.#sync(turns, more);
+    /** @type {HTMLElement | null | undefined} */ (this.#exchanges.get(turn)?.pager.querySelector("button:enabled"))?.focus();
+  }
+
+  /** Take over what has changed in the conversation without this page. */
+  async #reload() {
+    const { turns, more } = await this.connection.history().catch(() => ({}));
+    if (turns) this.#sync(turns, more);
+  }
+
+  /** Another tab asks: listen too. @param {PendingTurn | undefined} pending */
+  #join(pending) {
+    if (!pending) return void this.#reload();
+    if (this.connection.pending || this.#exchanges.has(pending.id)) return;
+    this.connection.join(pending);
+    this.#await(pending);
+  }
+
+  /** @param {ShownPicture} picture */
+  #view({ image, url }) {
+    const onpoint = (/** @type {import("./pointing.js").Box} */ box) => {
+      this.composer.point({ region: { image, ...box }, url });
+      this.composer.input.focus();
+    };
+    const oncover = (/** @type {Blob} */ covered) => {
+      const about = [...this.#exchanges.values()].reverse().find(({ looked, turn }) => (looked?.image ?? turn.pictures[0]?.image) === image);
+      this.composer.attach([new File([covered], this.strings.coveredName, { type: covered.type })]);
+      this.composer.propose(about?.turn.text ?? "");
+      void this.composer.send();
+    };
+    const dialog = viewer(this.strings, url, { onpoint, oncover });
+    this.element.append(dialog);
+    dialog.showModal();
+  }
+
+  /** @param {string[]} questions */
+  #suggest(questions) {
+    const ask = (/** @type {string} */ question) => (this.composer.propose(question), void this.composer.send());
+    this.suggestions.replaceChildren(...questions.map((question) => chip(question, ask)));
   }
 
   /** @param {string} file @param {string} name */
@@ -195,36 +293,49 @@ export class Conversation {
   }
 
   #welcome() {
+    const { greeting, questions, standalone } = this.wishes;
+    const words = greeting ? [h("h2", { dir: "auto" }, greeting)] : [h("h2", {}, this.strings.emptyTitle), h("p", {}, this.strings.emptyText)];
+    const chips = questions.map((question) => chip(question, (text) => this.composer.propose(text)));
+    const begin = chips.length ? [h("div", { class: "suggestions", role: "group", "aria-label": this.strings.suggestions }, ...chips)] : [];
+    return h("div", { class: "welcome" }, mark(), ...words, ...begin, ...(standalone ? this.#examples() : []));
+  }
+
+  #examples() {
     const cards = Object.entries(EXAMPLES).map(([label, file]) => {
       const name = this.strings[/** @type {keyof typeof EXAMPLES} */ (label)];
       const photo = h("img", { src: new URL(file, import.meta.url).href, alt: "" });
-      const card = h("button", { class: "example", type: "button" }, photo, h("span", {}, name));
-      card.onclick = () => this.#example(file, name);
-      return card;
+      return h("button", { class: "example", type: "button", onclick: () => this.#example(file, name) }, photo, h("span", {}, name));
     });
     const examples = h("div", { class: "examples", role: "group", "aria-label": this.strings.examples }, ...cards);
-    const words = [h("h2", {}, this.strings.emptyTitle), h("p", {}, this.strings.emptyText)];
-    return h("div", { class: "welcome" }, mark(), ...words, h("p", { class: "aside" }, this.strings.examples), examples);
+    return [h("p", { class: "aside" }, this.strings.examples), examples];
   }
 
-  /** One line on what the model can do, and how to bring another. @param {string} model */
+  /** One line on what the model can do, and on visavis' own page how to bring another. @param {string} model */
   #describe(model) {
     const opening = model === EMBEDDED ? this.strings.noteEmbedded : fill(this.strings.noteOther, { model });
-    this.note.replaceChildren(opening, h("code", {}, this.strings.noteFlag));
+    this.note.replaceChildren(opening);
+    if (this.wishes.standalone) this.note.append(this.strings.noteLarger, h("code", {}, this.strings.noteFlag));
   }
 
   #refresh() {
-    this.element.classList.toggle("empty", this.transcript.isEmpty);
+    this.element.classList.toggle("empty", this.#exchanges.size === 0);
   }
 }
 
-/** A question of the history as it was sent. @param {Turn} turn @returns {PendingTurn} */
-function asked({ id, text, images, region }) {
-  const pictures = images.map((image) => ({ image }));
-  return { id, text, pictures, region: region ?? null, acknowledged: false, cancelled: false };
+/** @param {string} question @param {(question: string) => void} onpick */
+function chip(question, onpick) {
+  return h("button", { class: "chip", type: "button", dir: "auto", onclick: () => onpick(question) }, question);
 }
 
-/** @param {Turn} turn */
-function key({ role, id }) {
-  return `${role}:${id}`;
+/** A question of the history as it was sent. @param {Turn} turn @returns {PendingTurn} */
+function asked({ id, text, images, region, replaces }) {
+  const pictures = images.map((image) => ({ image }));
+  return { id, text, pictures, region: region ?? null, replaces, acknowledged: false, cancelled: false };
+}
+
+/** Without the turns in whose place another one waits. @param {Turn[]} turns */
+function current(turns) {
+  const waiting = turns.find(({ status, replaces }) => status === "waiting" && replaces);
+  const place = waiting ? turns.findIndex(({ id }) => id === waiting.replaces) : -1;
+  return place < 0 ? turns : [...turns.slice(0, place), ...turns.filter(({ status }) => status === "waiting")];
 }

@@ -25,17 +25,11 @@ export class Pointing {
     this.onchange = onchange;
     this.frame = h("div", { class: "box", hidden: true });
     this.image = h("img", { src: url, alt: strings.pictureSent, draggable: "false" });
-    this.image.onload = () => this.#fill();
+    this.image.onload = () => this.element.style.setProperty("--ratio", String(this.image.naturalWidth / this.image.naturalHeight));
     this.element = h("div", { class: "pointing", tabindex: "0", role: "group", "aria-label": strings.pointKeys });
     this.element.append(this.image, this.frame);
     this.element.onpointerdown = (event) => event.button === 0 && this.#drag(event);
     this.element.onkeydown = (event) => this.#key(event);
-  }
-
-  /** As large as the window allows: the box needs an image without empty margins, so `object-fit` will not do. */
-  #fill() {
-    const { naturalWidth: width, naturalHeight: height } = this.image;
-    this.image.style.width = `min(100vw - 2rem, (100dvh - 8rem) * ${width / height})`;
   }
 
   /** @param {PointerEvent} event */
@@ -64,6 +58,7 @@ export class Pointing {
     if (!box) this.#set({ x: 0.35, y: 0.35, w: TAPPED, h: TAPPED });
     else if (event.shiftKey) this.#set(inside({ ...box, w: box.w + right, h: box.h + down }));
     else this.#set(inside({ ...box, x: box.x + right, y: box.y + down }));
+    this.frame.scrollIntoView({ block: "nearest", inline: "nearest" }); // when zoomed in
   }
 
   /** Where in the picture a pointer is. @param {PointerEvent} event */

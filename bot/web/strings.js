@@ -7,13 +7,20 @@
 /** Sentences for the codes of the wire; for a code without one the server's own message is shown. @typedef {Record<string, string>} Errors */
 /** @typedef {Omit<Known, "errors"> & {errors: Errors}} Strings */
 
-const LANGUAGES = ["en"];
+const LANGUAGES = ["en", "zh"];
 
-/** The words for a language tag such as "en-GB". @param {string} tag @returns {Promise<Strings>} */
-export async function loadStrings(tag) {
-  const english = await read("en");
-  const language = LANGUAGES.find((known) => known === tag || known === tag.split("-")[0]) ?? "en";
-  const chosen = language === "en" ? english : await read(language);
+/**
+ * The words for a language tag such as "en-GB", or for the browser's languages ("auto"), or from a file of the host page.
+ *
+ * @param {string} tag
+ * @param {string | null} file
+ * @returns {Promise<Strings>}
+ */
+export async function loadStrings(tag, file) {
+  const wanted = (tag === "auto" ? navigator.languages : [tag]).map((one) => one.toLowerCase().split("-")[0]);
+  const language = wanted.find((one) => LANGUAGES.includes(one)) ?? "en";
+  const english = await read(ours("en"));
+  const chosen = file ? await read(new URL(file, document.baseURI)) : language === "en" ? english : await read(ours(language));
   return { ...english, ...chosen, errors: { ...english.errors, ...chosen.errors } };
 }
 
@@ -22,7 +29,12 @@ export function fill(sentence, values) {
   return sentence.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
 }
 
-/** @param {string} language @returns {Promise<Strings>} */
-async function read(language) {
-  return (await fetch(new URL(`strings.${language}.json`, import.meta.url))).json();
+/** @param {string} language */
+function ours(language) {
+  return new URL(`strings.${language}.json`, import.meta.url);
+}
+
+/** @param {URL} address @returns {Promise<Strings>} */
+async function read(address) {
+  return (await fetch(address)).json();
 }

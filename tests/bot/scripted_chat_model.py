@@ -1,4 +1,4 @@
-"""A chat model that answers from a list, word by word, as slowly as a test wants it."""
+"""A chat model that says what a test wants, word by word, as slowly as it wants it, or fails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,6 +14,8 @@ from pydantic import Field
 class ScriptedChatModel(BaseChatModel):
     answer: str = "a red square on white"
     pause_s: float = 0.0
+    confidence: float = 0.5
+    error: Exception | None = None
     asked: list[list[BaseMessage]] = Field(default_factory=list)
 
     @property
@@ -31,13 +33,15 @@ class ScriptedChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         self.asked.append(messages)
+        if self.error is not None:
+            raise self.error
         for word in self.answer.split():
             await asyncio.sleep(self.pause_s)
             yield ChatGenerationChunk(message=AIMessageChunk(word + " "))
         metadata = {
             "model_name": "scripted",
             "finish_reason": "stop",
-            "confidence": 0.5,
+            "confidence": self.confidence,
             "image": None,
             "image_tokens": 0,
         }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.async_api import ConsoleMessage, Page
+from PIL import Image, ImageDraw
+from playwright.async_api import ConsoleMessage, FilePayload, Page, expect
 
+ANSWER_TIMEOUT_MS = 120_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -35,3 +38,30 @@ def find_browser() -> str:
     if found is None:
         pytest.skip("no Chromium here (Debian, Ubuntu: apt-get install chromium)")
     return found
+
+
+def drawn_picture() -> bytes:
+    """A red ball on green grass under a blue sky."""
+    picture = Image.new("RGB", (480, 360), "skyblue")
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 220, 480, 360), fill="forestgreen")
+    draw.ellipse((170, 120, 310, 260), fill="red")
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+async def pick(page: Page, name: str, content: bytes) -> None:
+    file: FilePayload = {"name": name, "mimeType": "image/png", "buffer": content}
+    await page.locator("input[type=file]").first.set_input_files(file)
+
+
+async def ask(page: Page, question: str) -> str:
+    """Type, send with Enter, wait for the whole answer."""
+    count = await page.locator(".answer").count()
+    await page.get_by_role("textbox", name="Message").fill(question)
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".answer")).to_have_count(count + 1)
+    await expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    await expect(page.locator(".failure")).to_have_count(0)
+    return (await page.locator(".answer .said").nth(count).inner_text()).strip()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import signal
 
 import pytest
-from browser import Complaints
-from PIL import Image, ImageDraw
-from playwright.async_api import FilePayload, Page, expect
+from browser import ANSWER_TIMEOUT_MS, Complaints, ask, drawn_picture, pick
+from playwright.async_api import Page, expect
 from server_process import Server
 
 pytestmark = pytest.mark.timeout(400)
-ANSWER_TIMEOUT_MS = 120_000
 
 DROP = """([name, type, content]) => {
   const files = new DataTransfer();
@@ -24,33 +21,6 @@ DROP = """([name, type, content]) => {
     chat.dispatchEvent(new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true }));
   }
 }"""
-
-
-def drawn_picture() -> bytes:
-    """A red ball on green grass under a blue sky."""
-    picture = Image.new("RGB", (480, 360), "skyblue")
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((0, 220, 480, 360), fill="forestgreen")
-    draw.ellipse((170, 120, 310, 260), fill="red")
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()
-
-
-async def pick(page: Page, name: str, content: bytes) -> None:
-    file: FilePayload = {"name": name, "mimeType": "image/png", "buffer": content}
-    await page.locator("input[type=file]").first.set_input_files(file)
-
-
-async def ask(page: Page, question: str) -> str:
-    """Type, send with Enter, wait for the whole answer."""
-    count = await page.locator(".answer").count()
-    await page.get_by_role("textbox").fill(question)
-    await page.keyboard.press("Enter")
-    await expect(page.locator(".answer")).to_have_count(count + 1)
-    await expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
-    await expect(page.locator(".failure")).to_have_count(0)
-    return (await page.locator(".answer .said").nth(count).inner_text()).strip()
 
 
 async def said(page: Page) -> list[str]:

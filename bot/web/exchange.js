@@ -1,0 +1,266 @@
+// @ts-check
+/**
+ * A question and its answer on the screen, from waiting over streaming to finished, and what can be done with them. Knows
+ * nothing of the wire but the shape of a turn; what an action means is decided by whoever made the exchange.
+ */
+
+import { button, h, icon, mark, rename, safeHtml } from "./elements.js";
+import { HeatView } from "./heat.js";
+import { cutOut } from "./pointing.js";
+import { fill } from "./strings.js";
+
+/** @import { Pointed } from "./composer.js" */
+/** @import { Frame, PendingTurn, Region } from "./connection.js" */
+/** @import { Strings } from "./strings.js" */
+/** @typedef {{image: string, url: string, width?: number, height?: number}} ShownPicture */
+/** @typedef {{score: number, consent: boolean}} Feedback */
+/**
+ * A turn in the server's lists.
+ * @typedef {{id: string, role: string, text: string, html: string | null, images: string[], at: number, status: string,
+ *   region: Region | null, replaces: string | null, alternatives: {id: string, at: number}[], feedback: Feedback | null,
+ *   error: {code: string, message: string} | null, confidence?: number | null}} Turn
+ */
+/** @typedef {Pick<Turn, "text" | "status"> & Partial<Turn>} Finished */
+/**
+ * What people may want of an exchange; one that is null is not offered.
+ * @typedef {object} Actions
+ * @property {(exchange: Exchange) => void} again ask the same once more, after an answer or a failure
+ * @property {(exchange: Exchange, text: string) => void} edit
+ * @property {(turn: string) => void} select
+ * @property {(exchange: Exchange, feedback: Feedback) => void} rate
+ * @property {((exchange: Exchange) => void) | null} explain
+ * @property {(picture: ShownPicture) => void} view
+ * @property {(words: string) => void} tell
+ */
+
+/** Below this confidence (the geometric mean of the tokens' probabilities) an answer is marked. */
+const UNSURE = 0.4;
+const COPIED_MS = 1500;
+
+export class Exchange {
+  #attempt = 0;
+  #streamed = new Text();
+  /** @type {string | null} */ #finished = null;
+  /** @type {Feedback} */ #feedback = { score: 0, consent: false };
+
+  /** The answer. */ text = "";
+  /** The picture that the answer is about. @type {ShownPicture | null} */ looked = null;
+  /** Whether the server keeps it, so that it can be asked again in its place. */ kept = false;
+
+  /** @param {Strings} strings @param {PendingTurn} turn @param {ShownPicture[]} pictures @param {Pointed | null} pointed @param {Actions} actions */
+  constructor(strings, turn, pictures, pointed, actions) {
+    this.strings = strings;
+    this.turn = turn;
+    this.actions = actions;
+    this.said = this.#bubble();
+    const row = pictures.length ? h("div", { class: "pictures" }, ...pictures.map((picture) => this.#picture(picture))) : null;
+    const part = pointed ? cutOut(pointed.url, pointed.region, strings.pointPart) : null;
+    this.question = h("li", { class: "turn question" }, speaker(strings.you), row, part, this.said);
+    this.body = h("div", { class: "said", dir: "auto" });
+    this.foot = h("div", { class: "answer-foot" });
+    const column = h("div", { class: "column" }, speaker(strings.name), this.body, this.foot);
+    this.answer = h("li", { class: "turn answer" }, mark(), column);
+    this.pager = h("span", { class: "pager", role: "group", "aria-label": strings.versions });
+    this.wait(strings.waitingSend);
+  }
+
+  get elements() {
+    return [this.question, this.answer];
+  }
+
+  /** Show that something is under way. @param {string} words */
+  wait(words) {
+    const dots = h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i"));
+    this.body.replaceChildren(h("p", { class: "waiting" }, dots, words));
+  }
+
+  /** Take a turn.* frame in. @param {Frame} frame */
+  receive(frame) {
+    if (frame.attempt) this.kept = true;
+    if (frame.attempt > this.#attempt) [this.#attempt, this.#streamed] = [frame.attempt, new Text()]; // what an earlier one said is void
+    if (frame.type === "turn.accepted") this.wait(this.strings.waitingLook);
+    if (frame.type === "turn.restarted") this.wait(this.strings.waitingAgain);
+    if (frame.type === "turn.queued") this.wait(fill(this.strings.waitingQueue, { position: frame.position }));
+    if (frame.type === "turn.delta") this.#append(frame.text);
+    if (frame.type === "turn.completed") this.show({ ...frame, status: "completed" });
+    if (frame.type === "turn.cancelled") this.show({ ...frame, status: "cancelled" });
+    if (frame.type === "turn.failed") this.show({ ...frame, text: "", status: "failed", error: frame });
+  }
+
+  /** Show the finished answer, or what is new about it. @param {Finished} turn */
+  show({ text, html, status, error, confidence, feedback, alternatives, at }) {
+    const finished = `${status} ${text}`;
+    if (this.#finished !== finished) {
+      this.#finished = finished;
+      this.text = text;
+      if (error) return this.#fail(error);
+      this.body.replaceChildren(html ? safeHtml(html) : plain(text));
+      if (status === "cancelled") this.body.append(h("p", { class: "aside" }, this.strings.stopped));
+      this.#offer(status === "completed");
+      if (typeof confidence === "number" && confidence < UNSURE) this.foot.prepend(h("p", { class: "aside" }, icon("info"), this.strings.unsure));
+    }
+    if (feedback) this.rated(feedback);
+    if (alternatives) this.#page([...alternatives, { id: this.turn.id, at: at ?? 0 }]);
+  }
+
+  /** The server has kept what was thought of the answer. @param {Feedback} feedback */
+  rated(feedback) {
+    this.#feedback = feedback;
+    for (const [score, name] of /** @type {const} */ ([[1, "good"], [-1, "bad"]])) {
+      this.foot.querySelector(`.${name}`)?.setAttribute("aria-pressed", String(feedback.score === score));
+    }
+    this.foot.querySelector(".consent")?.remove();
+    if (feedback.score) this.foot.append(this.#consent());
+  }
+
+  /** The answer to `actions.explain`. @param {any} explanation or {error} */
+  explain(explanation) {
+    const why = this.foot.querySelector(".why");
+    if (why instanceof HTMLElement) rename(why, this.strings.explain);
+    const failed = h("p", { class: "aside", role: "status" }, this.strings.heatFailed);
+    const view = explanation.error ? failed : new HeatView(this.strings, this.looked?.url ?? "", this.text, explanation).element;
+    why?.setAttribute("aria-expanded", String(!explanation.error));
+    this.foot.querySelector(".explanation")?.replaceChildren(view);
+  }
+
+  #bubble() {
+    const { text } = this.turn;
+    if (!text) return null;
+    const edit = button("small edit", "edit", this.strings.edit, () => this.#rewrite());
+    return h("div", { class: "asked" }, edit, h("p", { class: "bubble", dir: "auto" }, text));
+  }
+
+  /** The question as a form. */
+  #rewrite() {
+    const input = h("textarea", { rows: 2, "aria-label": this.strings.editMessage, dir: "auto" });
+    const cancel = h("button", { class: "quiet", type: "button" }, this.strings.cancel);
+    const form = h("form", { class: "rewrite" }, input, cancel, h("button", { class: "filled" }, this.strings.editSend));
+    const leave = () => {
+      form.replaceWith(/** @type {HTMLElement} */ (this.said));
+      this.said?.querySelector("button")?.focus();
+    };
+    cancel.onclick = leave;
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      const text = input.value.trim();
+      leave();
+      if (text) this.actions.edit(this, text);
+    };
+    form.onkeydown = (event) => {
+      const send = event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target === input;
+      if (!send && event.key !== "Escape") return;
+      event.preventDefault();
+      event.stopPropagation();
+      send ? form.requestSubmit() : leave();
+    };
+    input.value = this.turn.text;
+    this.said?.replaceWith(form);
+    input.focus();
+  }
+
+  /** @param {ShownPicture} picture */
+  #picture(picture) {
+    const image = h("img", { src: picture.url, width: picture.width, height: picture.height, alt: this.strings.pictureSent, decoding: "async" });
+    const open = h("button", { class: "picture", type: "button", "data-image": picture.image }, image);
+    open.append(h("span", { class: "visually-hidden" }, this.strings.openPicture));
+    open.onclick = () => this.actions.view(picture);
+    image.onerror = () => open.replaceWith(h("p", { class: "picture gone" }, icon("picture"), this.strings.pictureGone));
+    return open;
+  }
+
+  /** @param {boolean} completed */
+  #offer(completed) {
+    const copy = button("small copy", "copy", this.strings.copy, () => void this.#copy(copy));
+    const again = button("small again", "retry", this.strings.regenerate, () => this.actions.again(this));
+    const rate = (/** @type {string} */ name, /** @type {string} */ words, /** @type {number} */ score) => {
+      const act = () => this.actions.rate(this, { score: this.#feedback.score === score ? 0 : score, consent: false });
+      const thumb = button(`small ${name}`, name, words, act);
+      thumb.setAttribute("aria-pressed", "false");
+      return thumb;
+    };
+    const thumbs = [rate("good", this.strings.good, 1), rate("bad", this.strings.bad, -1)];
+    const why = completed && this.looked && this.actions.explain ? this.#why() : null;
+    const row = h("div", { class: "actions" }, this.pager, ...(completed ? [copy, again, ...thumbs] : [again]), why);
+    this.foot.replaceChildren(row, h("div", { class: "explanation" }));
+  }
+
+  /** Say which picture was looked at, where it could have been another one. */
+  showLooked() {
+    if (!this.looked || this.foot.querySelector(".looked")) return;
+    const picture = this.looked;
+    const open = h("button", { class: "looked", type: "button" }, h("img", { src: picture.url, alt: "" }), this.strings.looked);
+    open.onclick = () => this.actions.view(picture);
+    this.foot.prepend(open);
+  }
+
+  #why() {
+    const why = button("quiet why", "eye", this.strings.explain, () => {
+      if (why.getAttribute("aria-expanded") === "true") {
+        this.foot.querySelector(".explanation")?.replaceChildren();
+        return why.setAttribute("aria-expanded", "false");
+      }
+      rename(why, this.strings.explaining);
+      this.actions.explain?.(this);
+    });
+    why.setAttribute("aria-expanded", "false");
+    return why;
+  }
+
+  #consent() {
+    const tick = h("input", { type: "checkbox" });
+    tick.checked = this.#feedback.consent;
+    tick.onchange = () => this.actions.rate(this, { score: this.#feedback.score, consent: tick.checked });
+    return h("label", { class: "consent" }, tick, this.strings.consent);
+  }
+
+  /** Step through the versions of this exchange. @param {{id: string, at: number}[]} versions */
+  #page(versions) {
+    versions.sort((one, other) => one.at - other.at);
+    const place = versions.findIndex(({ id }) => id === this.turn.id);
+    const step = (/** @type {string} */ symbol, /** @type {string} */ words, /** @type {number} */ to) => {
+      const go = button("small", symbol, words, () => this.actions.select(versions[to].id));
+      go.disabled = !versions[to];
+      return go;
+    };
+    const count = h("span", {}, fill(this.strings.versionOf, { place: place + 1, count: versions.length }));
+    const steps = [step("back", this.strings.versionBefore, place - 1), count, step("next", this.strings.versionAfter, place + 1)];
+    this.pager.replaceChildren(...(versions.length > 1 ? steps : []));
+  }
+
+  /** @param {HTMLElement} control */
+  async #copy(control) {
+    try {
+      await navigator.clipboard.writeText(this.text);
+    } catch {
+      getSelection()?.selectAllChildren(this.body); // plain http has no clipboard
+      document.execCommand("copy");
+    }
+    this.actions.tell(this.strings.copied);
+    control.replaceChildren(icon("check"));
+    setTimeout(() => control.replaceChildren(icon("copy")), COPIED_MS);
+  }
+
+  /** @param {{code: string, message: string}} problem */
+  #fail({ code, message }) {
+    const sentence = this.strings.errors[code] ?? message;
+    const retry = button("quiet", "retry", this.strings.retry, () => this.actions.again(this));
+    this.body.replaceChildren(h("div", { class: "failure" }, icon("alert"), h("p", { role: "alert" }, sentence), retry));
+    this.foot.replaceChildren(h("div", { class: "actions" }, this.pager));
+  }
+
+  /** @param {string} text */
+  #append(text) {
+    if (!this.#streamed.isConnected) this.body.replaceChildren(h("p", { class: "plain" }, this.#streamed));
+    this.#streamed.appendData(text);
+  }
+}
+
+/** Who says what follows, for those who cannot see it. @param {string} name */
+function speaker(name) {
+  return h("span", { class: "visually-hidden" }, `${name}: `);
+}
+
+/** @param {string} text */
+function plain(text) {
+  return h("p", { class: "plain" }, text);
+}
