@@ -27,7 +27,7 @@ const READY_TIMEOUT_MS = 20_000;
 const DELAYS_MS = { first: 400, longest: 15_000 };
 const NETWORK_CHANGES = ["online", "offline"];
 export const FINAL = new Set(["turn.completed", "turn.failed", "turn.cancelled"]);
-const HOPELESS = new Set(["unsupported_version", "unauthorized"]);
+const HOPELESS = new Set(["unsupported_version", "unauthorized", "bad_request"]);
 const LOST = new Set(["replay_expired", "unknown_turn"]);
 const PASSED_ON = new Set(["sessions", "title", "feedback", "forgotten"]);
 

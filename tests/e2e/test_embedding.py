@@ -100,7 +100,9 @@ async def test_a_page_that_signs_with_another_secret_is_told_so(
     embedded: str, shop: str, context: BrowserContext
 ) -> None:
     page = await context.new_page()
-    await page.route("**/token", lambda route: route.fulfill(body="a.b.c"))
+    await page.route(
+        "**/token", lambda route: route.fulfill(body=jwt.encode({"sub": "x"}, "another secret " * 4, "HS256"))
+    )
     await page.goto(shop)
     await page.get_by_role("button", name="Open the chat").click()
     await expect(page.get_by_role("alert")).to_contain_text("not allowed to talk to the server")
