@@ -194,6 +194,7 @@ def explain(
 
 app.command("train")(cli_training.train)
 app.command("evaluate")(cli_training.evaluate)
+app.command("calibrate")(cli_training.calibrate)
 app.command("import")(cli_import.import_data)
 
 

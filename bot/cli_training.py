@@ -1,4 +1,4 @@
-"""The commands `visavis train` and `visavis evaluate`: their flags; the work is done by `visavis.models.training`."""
+"""The commands `visavis train`, `evaluate` and `calibrate`: their flags; `visavis.models.training` does the work."""
 
 from __future__ import annotations
 
@@ -98,6 +98,29 @@ def train(
         except ValueError as error:
             fail(str(error), code=2)
     typer.echo(checkpoint)
+
+
+def calibrate(
+    data: Annotated[list[Path], typer.Argument(help="Folders with train and dev files.")],
+    output: Annotated[Path, typer.Option(help="Folder of the new checkpoint.")],
+    model: Model = None,
+    photos: Annotated[int, typer.Option(min=20, help="So many photos, and as many drawings.")] = 1200,
+    seed: Annotated[int, typer.Option(help="Which photos, and what is drawn.")] = 1,
+) -> None:
+    """Teach a trained model to tell photos from other pictures and to say how sure it is.
+
+    Example: visavis calibrate my-photos --model run/checkpoint --output calibrated
+    """
+    settings = read_settings(model=model)
+    with sentences():
+        from visavis.bot.chat_models import model_folder
+        from visavis.models.training.calibrate_command import calibrate_command
+
+        try:
+            calibrate_command(model_folder(settings.model), data, output, photos=photos, seed=seed)
+        except ValueError as error:
+            fail(str(error), code=2)
+    typer.echo(output)
 
 
 def _plain(value: object) -> object:
