@@ -6,6 +6,8 @@ session lies with the routes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,8 +29,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 CORS_HEADERS = {
-    "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "Content-Type, X-Visavis-Session",
+    "Access-Control-Allow-Methods": "GET, POST, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-Visavis-Session",
     "Access-Control-Max-Age": "600",
 }
 
@@ -120,6 +122,12 @@ def counted_address(connection: HTTPConnection) -> str:
     return "" if not host or is_loopback(host) else host
 
 
-def error_response(status: int, code: str, message: str) -> JSONResponse:
-    """The one shape of an error over HTTP."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
+def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """The one shape of an error over HTTP, which is OpenAI's; `param` is the field at fault."""
+    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_response(status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error that no field is at fault for."""
+    return JSONResponse(error_body(status, code, message), status_code=status, headers=headers)

@@ -6,7 +6,7 @@ The only place where the parts meet. Talks to nobody when the app is made; every
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from langchain_core.language_models import BaseChatModel
 from starlette.applications import Starlette
@@ -15,8 +15,12 @@ from starlette.middleware import Middleware
 from visavis.bot.access import AccessMiddleware, AccessRules
 from visavis.bot.auth import Identities
 from visavis.bot.chat_models import create_chat_model, shown_name
+from visavis.bot.openai_api.keys import ApiKeys
+from visavis.bot.openai_api.pictures import Pictures
+from visavis.bot.openai_api.routes import OpenAiApi
+from visavis.bot.openai_api.url_fetcher import UrlFetcher
 from visavis.bot.routes import EXCEPTION_HANDLERS, Gateway
-from visavis.bot.settings import Settings
+from visavis.bot.settings import Settings, is_loopback
 from visavis.bot.web_files import web_routes
 from visavis.dialogue.image_worker import ImageWorkers
 from visavis.dialogue.manager import DialogueManager
@@ -40,7 +44,8 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
         normalise=workers.normalise,
     )
     identities = Identities(settings.embed_secret)
-    gateway = Gateway(manager, store, identities, model_url=None if chat_model else settings.model_url)
+    api = create_api({shown_name(settings.model): model}, manager, workers, settings)
+    gateway = Gateway(manager, store, identities, api, model_url=None if chat_model else settings.model_url)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -60,6 +65,14 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
     )
     app.state.gateway = gateway
     return app
+
+
+def create_api(
+    models: Mapping[str, BaseChatModel], manager: DialogueManager, workers: ImageWorkers, settings: Settings
+) -> OpenAiApi:
+    """The OpenAI-compatible API; beyond loopback it takes nobody without a key."""
+    pictures = Pictures(manager, UrlFetcher(settings.image_hosts), workers.normalise)
+    return OpenAiApi(models, manager, pictures, ApiKeys(settings.api_keys, closed=not is_loopback(settings.host)))
 
 
 def gateway_of(app: Starlette) -> Gateway:

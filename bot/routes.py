@@ -20,6 +20,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from visavis.bot.access import counted_address, error_response
 from visavis.bot.auth import Identities
 from visavis.bot.metrics import GatewayMetrics
+from visavis.bot.openai_api.errors import api_error
+from visavis.bot.openai_api.routes import OpenAiApi
 from visavis.bot.probes import address_of, http_get
 from visavis.dialogue.connection import serve_connection
 from visavis.dialogue.errors import BadRequest, DialogueError, ErrorCode, RateLimited
@@ -34,20 +36,6 @@ log = logging.getLogger(__name__)
 READY_TIMEOUT_S = 3.0
 LONGEST_DRAINED_BODY = 128 * 2**20
 IMAGE_CACHING = "private, max-age=86400, immutable"
-STATUS_OF_CODE: Mapping[ErrorCode, int] = {
-    ErrorCode.UNKNOWN_IMAGE: 404,
-    ErrorCode.UNKNOWN_SESSION: 404,
-    ErrorCode.UNKNOWN_TURN: 404,
-    ErrorCode.UNAUTHORIZED: 403,
-    ErrorCode.IMAGE_TOO_LARGE: 413,
-    ErrorCode.TOO_LONG: 413,
-    ErrorCode.UNSUPPORTED_IMAGE: 415,
-    ErrorCode.RATE_LIMITED: 429,
-    ErrorCode.INTERNAL_ERROR: 500,
-    ErrorCode.MODEL_ERROR: 502,
-    ErrorCode.BUSY: 503,
-    ErrorCode.STORE_UNAVAILABLE: 503,
-}
 
 
 class StarletteSocket:
@@ -87,10 +75,11 @@ class Gateway:
     """The endpoints of one gateway and whether it takes new work."""
 
     def __init__(
-        self, manager: DialogueManager, store: Store, identities: Identities, *, model_url: str | None
+        self, manager: DialogueManager, store: Store, identities: Identities, api: OpenAiApi, *, model_url: str | None
     ) -> None:
         self._manager = manager
         self._identities = identities
+        self._api = api
         self._store = store
         self._model_url = model_url
         self._draining = False
@@ -100,6 +89,7 @@ class Gateway:
         """Everything but the files of the page."""
         return [
             WebSocketRoute("/chat", self.chat),
+            *self._api.routes(),
             Route("/v1/images", self.add_image, methods=["POST"]),
             Route("/v1/images/{sha256}", self.read_image),
             Route("/healthz", self.healthz),
@@ -110,7 +100,7 @@ class Gateway:
     async def drain(self, timeout_s: float) -> None:
         """Take no new sockets and turns; return when the running turns have ended, at the latest after `timeout_s`."""
         self._draining = True
-        await self._manager.drain(timeout_s)
+        await asyncio.gather(self._manager.drain(timeout_s), self._api.drain(timeout_s))
 
     async def chat(self, websocket: WebSocket) -> None:
         """One conversation's socket."""
@@ -211,14 +201,14 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 async def _answer_dialogue_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, DialogueError)
-    return error_response(STATUS_OF_CODE.get(error.code, 400), error.code, str(error))
+    return api_error(error).response()
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = {404: "There is nothing at this address.", 405: "This address does not take that method."}
     text = message.get(error.status_code, error.detail)
-    return error_response(error.status_code, ErrorCode.BAD_REQUEST, text)
+    return error_response(error.status_code, ErrorCode.BAD_REQUEST, text, headers=error.headers)
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:

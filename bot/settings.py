@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     allow_public: bool = False
     embed_secret: str | None = Field(None, repr=False)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), repr=False)
+    image_hosts: Annotated[tuple[str, ...], NoDecode] = ()
 
     max_image_bytes: int = Field(20 * 1024 * 1024, gt=0)
     max_image_pixels: int = Field(40_000_000, gt=0)
@@ -60,21 +62,26 @@ class Settings(BaseSettings):
     session_ttl_s: int = Field(30 * 24 * 3600, gt=0)
     drain_s: float = Field(20.0, ge=0)
 
-    @field_validator("allowed_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", "api_keys", "image_hosts", mode="before")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
-        return (
-            tuple(item.strip().rstrip("/") for item in value.split(",") if item.strip())
-            if isinstance(value, str)
-            else value
-        )
+    def _split(cls, value: object) -> object:
+        return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
 
     @field_validator("allowed_origins")
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        value = tuple(origin.rstrip("/") for origin in value)
         for origin in value:
             if origin_of(origin) != origin:
                 raise ValueError(f"expected origins such as https://example.org, got {origin!r}")
+        return value
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not re.fullmatch(r"(\*\.)?[\w-]+(\.[\w-]+)*(:\d{1,5})?", host):
+                raise ValueError(f"expected hosts such as images.example.org or *.example.org, got {host!r}")
         return value
 
     @field_validator("public_url")

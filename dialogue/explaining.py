@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 
 from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.errors import BadRequest, ModelFailed, UnknownTurn
@@ -54,18 +55,31 @@ async def explain_turn(session: Session, turn_id: str, model: BaseChatModel, bud
     if session.target is None:
         raise UnknownTurn("There is no finished answer to this turn in the conversation.", id=turn_id)
     question, answer = session.target.question, session.target.answer
+    if not answer.images:
+        raise _nothing_to_explain(turn_id)
+    context = build_messages(session, question, budget)
+    return await explain_answer(model, context.messages, answer.text, answer.images[0], turn_id)
+
+
+async def explain_answer(
+    model: BaseChatModel, messages: list[BaseMessage], answer: str, image: str, turn_id: str = ""
+) -> Explanation:
+    """Explain what a model said to messages, of which `image` is the picture it looked at; raises as `explain_turn`."""
     explain: Any = getattr(model, "explain", None)
     if explain is None:
         raise BadRequest("This model cannot show where it looked.", id=turn_id)
-    if not answer.text or not answer.images:
-        raise BadRequest("Only an answer about a picture can be explained.", id=turn_id)
-    context = build_messages(session, question, budget)
+    if not answer:
+        raise _nothing_to_explain(turn_id)
     try:
-        words = await explain(context.messages, answer.text)
+        words = await explain(messages, answer)
     except Exception as error:  # the edge to any model
-        logger.warning("turn %s could not be explained", turn_id, exc_info=True)
+        logger.warning("an answer could not be explained", exc_info=True)
         raise ModelFailed("The model could not show where it looked.", id=turn_id) from error
-    return _explanation(turn_id, answer.images[0], [(word.start, word.end, word.rows) for word in words])
+    return _explanation(turn_id, image, [(word.start, word.end, word.rows) for word in words])
+
+
+def _nothing_to_explain(turn_id: str) -> BadRequest:
+    return BadRequest("Only an answer about a picture can be explained.", id=turn_id)
 
 
 def _explanation(turn_id: str, image: str, words: Sequence[tuple[int, int, Rows]]) -> Explanation:

@@ -19,7 +19,7 @@ from langchain_core.language_models.chat_models import BaseChatModel, agenerate_
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from visavis.models.chat_messages import read_conversation
 from visavis.models.errors import BadRequest, ServerLost, UnknownImage
@@ -61,6 +61,8 @@ class VisavisChatModel(BaseChatModel):
     confidence, image} and `usage_metadata`. Errors are `ModelError`s with a `code`.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     engine: Any = Field(default=None, exclude=True, repr=False)
     base_url: str | None = None
     image_source: Any = Field(default=None, exclude=True, repr=False)
@@ -70,9 +72,10 @@ class VisavisChatModel(BaseChatModel):
     top_p: float = 1.0
     seed: int | None = None
     repetition_penalty: float = 1.0
-    max_new_tokens: int | None = None
+    max_new_tokens: int | None = Field(default=None, alias="max_tokens")
     min_new_tokens: int = 0
-    deadline_s: float | None = None
+    stop: list[str] | None = None
+    deadline_s: float | None = Field(default=None, alias="timeout")
     patience_s: float = 60.0
     _backend: InferenceEngine | ModelClient = PrivateAttr()
 
@@ -213,7 +216,8 @@ class VisavisChatModel(BaseChatModel):
 
     def _sampling(self, stop: list[str] | None, options: Mapping[str, Any]) -> SamplingParameters:
         chosen = {name: options.get(name, getattr(self, name)) for name in _SAMPLING}
-        return SamplingParameters(**chosen, stop=tuple(stop or ()))
+        chosen["max_new_tokens"] = options.get("max_tokens", chosen["max_new_tokens"])
+        return SamplingParameters(**chosen, stop=tuple(self.stop or () if stop is None else stop))
 
     def _message(self, chunk: GenerationChunk) -> ChatGenerationChunk:
         message = AIMessageChunk(content=chunk.text)

@@ -5,14 +5,21 @@ import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
+from visavis.models.errors import Busy, ModelError, UnknownImage
 from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.images import image_id
 
 
 @dataclass
 class ScriptedEngine:
+    """`busy_times`: how many questions it refuses. `breaks_after`: the number of words after which it fails."""
+
     answer: str = "a red square on white"
     pause_s: float = 0.0
+    busy_times: int = 0
+    breaks_after: int | None = None
+    running: int = 0
+    freed: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[GenerationRequest] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
     model_name: str = "scripted"
@@ -22,11 +29,24 @@ class ScriptedEngine:
         return image_id(data)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
+        if request.image is not None and request.image not in self.images:
+            raise UnknownImage([request.image])
+        if self.busy_times:
+            self.busy_times -= 1
+            raise Busy(1)
         self.asked.append(request)
-        for word in self.answer.split():
-            await asyncio.sleep(self.pause_s)
-            yield GenerationChunk(word + " ")
-        yield GenerationChunk("", Completion(self.answer + " ", FinishReason.STOP, confidence=0.5))
+        self.running += 1
+        try:
+            for number, word in enumerate(self.answer.split()):
+                if number == self.breaks_after:
+                    raise ModelError("the secret of the engine")
+                await asyncio.sleep(self.pause_s)
+                yield GenerationChunk(word + " ")
+            completion = Completion(self.answer + " ", FinishReason.STOP, confidence=0.5, image=request.image)
+            yield GenerationChunk("", completion)
+        finally:
+            self.running -= 1
+            self.freed.set()
 
     async def explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
         rows = ((1.0, 0.0), (0.0, 0.0))

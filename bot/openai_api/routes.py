@@ -1,0 +1,295 @@
+"""The endpoints of the OpenAI-compatible API, on top of chat models and a dialogue manager.
+
+Stateless by default: all messages come with the request and nothing is kept. With a session's id the last message of
+the user is the session's next turn. Knows no model by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from langchain_core.language_models import BaseChatModel
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from visavis.bot.access import counted_address
+from visavis.bot.openai_api.answers import Answer, Ending, answer_in_session, answer_of_model, turn_command
+from visavis.bot.openai_api.bodies import ChatRequest, EmbeddingsRequest, read_body
+from visavis.bot.openai_api.completions import CompletionWriter, event
+from visavis.bot.openai_api.conversation import PictureSource, Said, read_messages, read_picture, to_langchain
+from visavis.bot.openai_api.document import openapi_document
+from visavis.bot.openai_api.errors import ApiError, api_error
+from visavis.bot.openai_api.keys import ApiKeys
+from visavis.bot.openai_api.pictures import Pictures
+from visavis.dialogue.errors import ErrorCode
+from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.rate_limits import Action
+
+MAX_BODY_BYTES = 64 * 2**20
+SESSION_HEADER = "x-visavis-session"
+Endpoint = Callable[[Request], Awaitable[Response]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _PicturesOfSession:
+    """Pictures that go to the model as they are."""
+
+    pictures: Pictures
+    session: str | None
+
+    async def block(self, source: PictureSource) -> dict[str, Any]:
+        return await self.pictures.block(source, self.session)
+
+
+@dataclass(frozen=True)
+class _KeepingPictures:
+    """Pictures that a session keeps."""
+
+    pictures: Pictures
+    session: str
+
+    async def block(self, source: PictureSource) -> dict[str, Any]:
+        return {"type": "image", "file_id": await self.pictures.keep(source, self.session)}
+
+
+class OpenAiApi:
+    """The API over `models` by name, the first one being the default and the one of sessions."""
+
+    def __init__(
+        self, models: Mapping[str, BaseChatModel], manager: DialogueManager, pictures: Pictures, keys: ApiKeys
+    ) -> None:
+        self._models = models
+        self._manager = manager
+        self._pictures = pictures
+        self._keys = keys
+        self._running: set[object] = set()
+        self._idle = asyncio.Event()
+        self._draining = False
+
+    def routes(self) -> list[Route]:
+        """Everything under /v1 but pictures."""
+        return [
+            Route("/v1/chat/completions", self._guarded(self.complete), methods=["POST"]),
+            Route("/v1/embeddings", self._guarded(self.embed), methods=["POST"]),
+            Route("/v1/models", self._guarded(self.list_models)),
+            Route("/v1/models/{model:path}", self._guarded(self.show_model)),
+            Route("/v1/sessions", self._guarded(self.begin_session), methods=["POST"]),
+            Route("/v1/sessions/{session}", self._guarded(self.forget_session), methods=["DELETE"]),
+            Route("/openapi.json", self.document),
+        ]
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse new answers; return when the running ones have ended, at the latest after `timeout_s`."""
+        self._draining = True
+        self._idle.clear()
+        if self._running:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
+
+    async def complete(self, request: Request) -> Response:
+        """`POST /v1/chat/completions`. What goes wrong before the first word has a status of its own."""
+        if self._draining:
+            raise ApiError("The server is restarting; please send this again in a moment.", code=ErrorCode.BUSY)
+        raw = await _read(request)
+        body = await asyncio.to_thread(read_body, ChatRequest, raw)
+        name, _ = self._model(body.model)
+        session = _session_of(request, body)
+        self._manager.rates.take(Action.TURN, session or "", counted_address(request))
+        answer = await self._answer(body, session, request.headers.get("idempotency-key"))
+        usage = body.stream_options is not None and body.stream_options.include_usage
+        writer = CompletionWriter(f"chatcmpl-{uuid.uuid4().hex}", name, include_usage=usage)
+        running = object()
+        self._running.add(running)
+        ended = self._ended(running)
+        if not body.stream:
+            try:
+                text, ending = await _unless_gone(request, _whole(answer))
+            finally:
+                ended()
+            return JSONResponse(writer.whole(text, ending))
+        try:
+            first = await _unless_gone(request, anext(answer))
+        except BaseException:
+            await answer.aclose()
+            ended()
+            raise
+        return EventStream(_events(writer, first, answer), ended)
+
+    async def embed(self, request: Request) -> Response:
+        """`POST /v1/embeddings`: only a model with one space for words and pictures can do that."""
+        body = read_body(EmbeddingsRequest, await _read(request))
+        self._model(body.model)
+        raise ApiError(
+            "No model of this server has embeddings for words and pictures.",
+            code="model_not_found",
+            status=404,
+            param="model",
+        )
+
+    async def list_models(self, request: Request) -> Response:
+        """`GET /v1/models`."""
+        return JSONResponse({"object": "list", "data": [_model_object(name) for name in self._models]})
+
+    async def show_model(self, request: Request) -> Response:
+        """`GET /v1/models/{model}`."""
+        name, _ = self._model(request.path_params["model"])
+        return JSONResponse(_model_object(name))
+
+    async def begin_session(self, request: Request) -> Response:
+        """`POST /v1/sessions`: a new conversation that the server remembers."""
+        self._manager.rates.take(Action.REQUEST, "", counted_address(request))
+        return JSONResponse({"object": "session", "id": await self._manager.new_session()}, status_code=201)
+
+    async def forget_session(self, request: Request) -> Response:
+        """`DELETE /v1/sessions/{session}`: everything of a conversation goes."""
+        receipt = await self._manager.forget(request.path_params["session"])
+        deleted = {"object": "session.deleted", "id": receipt.session, "deleted": True}
+        return JSONResponse({**deleted, "turns": receipt.turns, "images": receipt.images})
+
+    async def document(self, request: Request) -> Response:
+        """`GET /openapi.json`: this API, described; open to all."""
+        return JSONResponse(openapi_document(list(self._models)))
+
+    async def _answer(self, body: ChatRequest, session: str | None, key: str | None) -> Answer:
+        """The answer that will be spoken; pictures are read before, so that what is wrong with them is told."""
+        said = read_messages(body.messages)
+        explain = body.extension.explain
+        if session is not None and body.store is not False:
+            return await self._turn(said[-1], body, session, key)
+        _, model = self._model(body.model)
+        reader = _PicturesOfSession(self._pictures, session)
+        messages = await to_langchain(said, reader, self._manager.limits.max_images)
+        return answer_of_model(model, messages, body.sampling, stop=body.stop_strings, explain=explain)
+
+    async def _turn(self, said: Said, body: ChatRequest, session: str, key: str | None) -> Answer:
+        """The session has the history, so of the messages only the last one counts."""
+        keep = _KeepingPictures(self._pictures, session)
+        images = [(await read_picture(source, keep))["file_id"] for source in said.pictures]
+        region = body.sampling.get("region")
+        command = turn_command(said.text, images, region, manager=self._manager, session=session, key=key)
+        lasting = key is not None
+        return answer_in_session(self._manager, session, command, explain=body.extension.explain, lasting=lasting)
+
+    def _model(self, name: str | None) -> tuple[str, BaseChatModel]:
+        default = next(iter(self._models))
+        name = default if name in (None, "", "visavis") else name
+        if name not in self._models:
+            known = ", ".join(self._models)
+            message = f"The model {name!r} does not exist here; there is {known}."
+            raise ApiError(message, code="model_not_found", status=404, param="model")
+        return name, self._models[name]
+
+    def _ended(self, running: object) -> Callable[[], None]:
+        def end() -> None:
+            self._running.discard(running)
+            if not self._running:
+                self._idle.set()
+
+        return end
+
+    def _guarded(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint behind the keys, its errors in OpenAI's form."""
+
+        async def guarded(request: Request) -> Response:
+            try:
+                self._keys.check(request)
+                return await endpoint(request)
+            except ClientDisconnect:
+                return Response(status_code=499)  # nobody reads it
+            except Exception as error:  # the edge to any model
+                return api_error(error).response()
+
+        return guarded
+
+
+class EventStream(Response):
+    """Server-sent events; when the client goes away, they are closed at once, which stops the work behind them."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None], ended: Callable[[], None]) -> None:
+        super().__init__(
+            media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
+        del self.headers["content-length"]
+        self._events = events
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with contextlib.suppress(ClientDisconnect, OSError):
+                await _unless_gone(Request(scope, receive), self._send(send))
+        finally:
+            await self._events.aclose()
+            self._ended()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for data in self._events:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _events(writer: CompletionWriter, first: str | Ending, rest: Answer) -> AsyncGenerator[bytes, None]:
+    """The chunks of an answer; an error after the first word is the last of them."""
+    async with contextlib.aclosing(rest):
+        yield writer.first()
+        yield writer.last(first) if isinstance(first, Ending) else writer.text(first)
+        try:
+            async for piece in rest:
+                yield writer.last(piece) if isinstance(piece, Ending) else writer.text(piece)
+        except Exception as error:  # the edge to any model
+            yield event(api_error(error).body)
+
+
+async def _whole(answer: Answer) -> tuple[str, Ending]:
+    text = ""
+    async with contextlib.aclosing(answer):
+        async for piece in answer:
+            if isinstance(piece, Ending):
+                return text, piece
+            text += piece
+    raise ApiError("The model broke off.", code=ErrorCode.MODEL_ERROR)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, but cancel it when the client goes away. Raises ClientDisconnect then."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for running in (task, gone):
+            running.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read(request: Request) -> bytes:
+    """The body, read no further than the limit."""
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MAX_BODY_BYTES:
+            raise ApiError(f"A request may have {MAX_BODY_BYTES >> 20} MiB.", code=ErrorCode.TOO_LONG)
+    return bytes(data)
+
+
+def _session_of(request: Request, body: ChatRequest) -> str | None:
+    return body.extension.session or request.headers.get(SESSION_HEADER) or (body.metadata or {}).get("session")
+
+
+def _model_object(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "visavis"}
