@@ -51,7 +51,10 @@ def store_errors() -> Iterator[None]:
 
 
 def _cancel_requests() -> int:
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # synchronous, without an event loop
+        return 0
     return 0 if task is None else task.cancelling()
 
 
