@@ -69,8 +69,8 @@ class PackedAnswers:
 
 @dataclass(frozen=True)
 class Mix:
-    """What an epoch is made of: `batch_photos` a batch, a share of them mirrored; to `lesson_share` of the photos a
-    row of swapped tags is added. `shares` are the options of `examples_of`."""
+    """What an epoch is made of: `batch_photos` a batch, a share of them mirrored, and about `lesson_share` rows of
+    swapped tags a photo. `shares` are the options of `examples_of`."""
 
     batch_photos: int
     max_tokens: int
@@ -92,10 +92,12 @@ class EpochRows:
         for start in range(0, len(order), size):
             chosen = [self.photos[index] for index in order[start : start + size]]
             rows = [self._row(photo, chance) for photo in chosen]
-            yield len(chosen), rows + [self._lesson(photo, chance) for photo in chosen if self._teaches(chance)]
+            lessons = [self._lesson(photo, chance) for photo in chosen for _ in range(self._lessons_of_one(chance))]
+            yield len(chosen), rows + lessons
 
-    def _teaches(self, chance: random.Random) -> bool:
-        return self.lessons is not None and chance.random() < self.mix.lesson_share
+    def _lessons_of_one(self, chance: random.Random) -> int:
+        """As many as `lesson_share` says on average."""
+        return int(self.mix.lesson_share + chance.random()) if self.lessons is not None else 0
 
     def _row(self, photo: Photo, chance: random.Random) -> Row:
         flip = chance.random() < self.mix.mirror_share
@@ -128,7 +130,7 @@ def make_row(photo: Photo, examples: Sequence[Example], processor: Processor, ma
 def split_by_length(rows: Sequence[Row], groups: int) -> list[list[Row]]:
     """Rows of like length together, so that little is padded."""
     ordered = sorted(rows, key=_words)
-    size = -(-len(ordered) // groups)
+    size = max(1, -(-len(ordered) // groups))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 

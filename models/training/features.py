@@ -89,10 +89,10 @@ def pool_patches(features: ImageFeatures) -> ImageFeatures:
     return replace(features, patches=torch.cat([first, pooled], dim=1))
 
 
-def drop_patches(features: ImageFeatures) -> ImageFeatures:
-    """Keep a random half of the patches, the same places in all pictures: (N, 1 + M, D) -> (N, 1 + M // 2, D)."""
+def drop_patches(features: ImageFeatures, share: float = 0.5) -> ImageFeatures:
+    """Keep a random `share` of the patches, the same places in all pictures: (N, 1 + M, D) -> (N, 1 + share M, D)."""
     first, patches = features.patches[:, :1], features.patches[:, 1:]
-    kept = torch.randperm(patches.shape[1])[: patches.shape[1] // 2]
+    kept = torch.randperm(patches.shape[1])[: int(patches.shape[1] * share)]
     return replace(features, patches=torch.cat([first, patches[:, kept]], dim=1))
 
 

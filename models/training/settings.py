@@ -21,8 +21,8 @@ class TrainingSettings:
     `self_critical_weight` times the weight of all other answers. With `text_lr_scale` 0 the text encoder stays frozen
     and its states are kept in memory; `gate_lr_scale` lets the fusion gates open faster than the rest moves. The last
     `vision_blocks` blocks of the image encoder learn at `vision_lr_scale` of the rate. `mirror_share` of the photos are
-    mirrored, about `made_questions` a photo are made from its captions, and `lesson_share` of the photos come again
-    with swapped object tags (`tag_lessons.py`).
+    mirrored, about `made_questions` a photo are made from its captions, and about `lesson_share` lessons with swapped
+    object tags are taught a photo (`tag_lessons.py`).
     """
 
     data: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from visavis.models.training.data import CAPTION_REQUESTS, Example, Photo
 ANIMALS = range(398)
 DOGS = range(151, 269)
 """ImageNet's kinds are sorted: animals first, dogs among them."""
-SURE, UNSURE = (0.3, 0.97), (0.02, 0.12)
+SURE, UNSURE = (0.4, 0.99), (0.02, 0.28)
 
 WHAT = (
     "What is this?",
@@ -56,6 +56,11 @@ class Shown:
     kinds: tuple[tuple[int, float], ...]
     words: tuple[int, ...] = ()
 
+    @property
+    def sure(self) -> bool:
+        """True if the questions are about the names and words alone, so that little need be seen of the picture."""
+        return self.kinds[0][1] >= SURE[0]
+
 
 class TagLessons:
     """Makes up tags and words and asks about them. `vocabulary` are words that signs may show."""
@@ -89,11 +94,14 @@ class TagLessons:
             Example(f"Is it {wrong}?", ((question, answer),), f"No, I think it is {name}."),
             Example("Are you sure?", ((question, answer),), f"Yes, I think it is {name}."),
         ]
+        if " " in self.names[kinds[0]]:
+            family = with_article(self.names[kinds[0]].split()[-1])
+            examples.append(Example(chance.choice(CONFIRM).format(family), (), f"Yes, it is {name}."))
         if kinds[0] in ANIMALS:
             kind = "dog" if kinds[0] in DOGS else "animal"
             examples.append(Example(f"What kind of {kind} is this?", (), f"It is {name}."))
             examples.append(Example(f"What {kind} is it?", (), f"It looks like {name}."))
-        kept = chance.sample(examples, 3)
+        kept = chance.sample(examples, 4)
         return kept + self._renamed(kinds[0], photo, chance)
 
     def _renamed(self, kind: int, photo: Photo, chance: random.Random) -> list[Example]:

@@ -29,6 +29,8 @@ from visavis.models.training.tag_lessons import TagLessons
 from visavis.models.training.text_states import TextStates
 from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
+LESSON_PATCHES = 0.125
+"""How many of the patches are kept in a lesson about names and words."""
 CRITIC_PHOTOS = 16
 """How many photos are sampled at a time, which bounds the memory it takes."""
 
@@ -155,7 +157,7 @@ class Trainer:
             group["lr"] = self.settings.learning_rate * group["scale"] * scale
         self.optimizer.zero_grad(set_to_none=True)
         answered = [row for row in rows if row.answers]
-        loss = self._backward(split_by_length(answered, self.settings.groups)) if answered else 0.0
+        loss = self._backward(grouped(answered, self.settings.groups)) if answered else 0.0
         if self.critic is not None:
             self._criticise(self.critic, [row.photo for row in rows if row.photo.captions and row.shown is None])
         nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip)
@@ -198,7 +200,8 @@ class Trainer:
 
     def _logits(self, rows: list[Row], answers: PackedAnswers) -> Tensor:
         """The logits of all real tokens, (R, V)."""
-        features = self._shrink(shown_instead(self.features.read([row.view for row in rows]), rows))
+        features = shown_instead(self.features.read([row.view for row in rows]), rows)
+        features = drop_patches(features, LESSON_PATCHES) if all(map(is_thin, rows)) else self._shrink(features)
         states, segments = self.texts.pack([row.texts for row in rows])
         with self.autocast():
             image = self._see(features)
@@ -218,6 +221,17 @@ class Trainer:
     def _see(self, features: ImageFeatures) -> ImageState:
         """Features of the cache through what still learns of the image encoder."""
         return self.model.image_state(self.model.encoder.vision.finish(features, self.features.later))
+
+
+def is_thin(row: Row) -> bool:
+    """True for a lesson about names and words alone."""
+    return row.shown is not None and row.shown.sure
+
+
+def grouped(rows: Sequence[Row], groups: int) -> list[list[Row]]:
+    """Rows of like length together, and lessons that need little of the picture by themselves: they are cheap."""
+    thin, full = [row for row in rows if is_thin(row)], [row for row in rows if not is_thin(row)]
+    return split_by_length(full, groups) + ([thin] if thin else [])
 
 
 def mix_of(settings: TrainingSettings) -> Mix:

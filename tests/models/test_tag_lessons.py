@@ -34,7 +34,8 @@ def test_sure_tags_are_named_and_unsure_ones_are_not(lessons: TagLessons) -> Non
         shown, examples = lessons.lesson(PHOTO, chance)
         kind, probability = shown.kinds[0]
         named = [item for item in examples if NAMES[kind] in item.answer]
-        if probability > 0.2:
+        assert shown.sure is (probability >= 0.4)
+        if shown.sure:
             sure += bool(named)
             assert named
         else:

@@ -20,7 +20,7 @@ from visavis.models.training.features import FeatureCache, drop_patches, pool_pa
 from visavis.models.training.objectives import answer_loss, answer_weights
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.tag_lessons import Shown
-from visavis.models.training.trainer import Trainer, shown_instead
+from visavis.models.training.trainer import Trainer, grouped, shown_instead
 
 
 def test_packed_answers_cost_what_single_ones_cost(
@@ -123,6 +123,14 @@ def test_swapped_tags_and_words_take_the_place_of_true_ones(photos: list[Photo])
     assert instead.kinds[0].equal(features.kinds[0])  # type: ignore[index]
     assert instead.kinds[1].exp().tolist() == [0, 0.25, 0, 0.5, 0]
     assert instead.read.tolist() == [[0, 0], [7, 8]]
+
+
+def test_lessons_that_need_no_picture_are_a_group_of_their_own(photos: list[Photo]) -> None:
+    sure, unsure = Shown(((3, 0.9), (1, 0.05))), Shown(((3, 0.1), (1, 0.05)))
+    rows = [Row(photos[0], [], [(0, [1] * n)], shown=shown) for n, shown in enumerate((None, sure, unsure, sure))]
+    groups = [[row.shown for row in group] for group in grouped(rows, 2)]
+    assert groups == [[None], [unsure], [sure, sure]]
+    assert grouped(rows[1:2], 2) == [rows[1:2]]
 
 
 def test_pooling_averages_patches_two_by_two() -> None:
