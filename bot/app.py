@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from visavis.bot.access import AccessMiddleware, AccessRules
+from visavis.bot.alt_texts import AltTexts
 from visavis.bot.auth import Identities
 from visavis.bot.chat_models import create_chat_model, shown_name
 from visavis.bot.openai_api.keys import ApiKeys
@@ -45,7 +46,8 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
     )
     identities = Identities(settings.embed_secret)
     api = create_api({shown_name(settings.model): model}, manager, workers, settings)
-    gateway = Gateway(manager, store, identities, api, model_url=None if chat_model else settings.model_url)
+    alt_texts = AltTexts(model, store.images)
+    gateway = Gateway(manager, store, identities, api, alt_texts, model_url=None if chat_model else settings.model_url)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from visavis.bot.access import counted_address, error_response
+from visavis.bot.alt_texts import AltTexts
 from visavis.bot.auth import Identities
 from visavis.bot.metrics import GatewayMetrics
 from visavis.bot.openai_api.errors import api_error
@@ -75,9 +76,17 @@ class Gateway:
     """The endpoints of one gateway and whether it takes new work."""
 
     def __init__(
-        self, manager: DialogueManager, store: Store, identities: Identities, api: OpenAiApi, *, model_url: str | None
+        self,
+        manager: DialogueManager,
+        store: Store,
+        identities: Identities,
+        api: OpenAiApi,
+        alt_texts: AltTexts,
+        *,
+        model_url: str | None,
     ) -> None:
         self._manager = manager
+        self._alt_texts = alt_texts
         self._identities = identities
         self._api = api
         self._store = store
@@ -92,6 +101,7 @@ class Gateway:
             *self._api.routes(),
             Route("/v1/images", self.add_image, methods=["POST"]),
             Route("/v1/images/{sha256}", self.read_image),
+            Route("/v1/images/{sha256}/alt", self.read_alt_text),
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
             Route("/metrics", self.metrics),
@@ -133,6 +143,16 @@ class Gateway:
         """`GET /v1/images/{sha256}?session=...`: a picture of that session."""
         ref, data = await self._manager.read_image(_session_of(request), request.path_params["sha256"])
         return Response(data, media_type=ref.mime, headers={"Cache-Control": IMAGE_CACHING, "ETag": f'"{ref.sha256}"'})
+
+    async def read_alt_text(self, request: Request) -> Response:
+        """`GET /v1/images/{sha256}/alt?session=...`: what that picture shows; costs a turn the first time."""
+        session, sha256 = _session_of(request), request.path_params["sha256"]
+        await self._manager.read_image(session, sha256)
+        text = await self._alt_texts.known(sha256)
+        if text is None:
+            self._manager.rates.take(Action.TURN, session, counted_address(request))
+            text = await self._alt_texts.make(sha256)
+        return JSONResponse({"alt": text}, headers={"Cache-Control": IMAGE_CACHING})
 
     async def healthz(self, request: Request) -> Response:
         """200 while the process lives."""

@@ -176,6 +176,12 @@ export class Connection extends EventTarget {
     return url.href;
   }
 
+  /** What a picture shows, in the model's words; empty when that cannot be had. @param {string} image @returns {Promise<string>} */
+  async describe(image) {
+    const response = await fetch(this.imageUrl(image).replace("?", "/alt?")).catch(() => null);
+    return response?.ok ? (await response.json()).alt : "";
+  }
+
   /**
    * Store a picture, once there is a session to store it for; rejects with an error that has a `code`.
    *

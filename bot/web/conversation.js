@@ -88,7 +88,7 @@ export class Conversation {
     if (session !== this.#session) this.#enter(session);
     if (lost) this.composer.tell(this.strings.lostSession);
     this.composer.limit(limits);
-    this.#describe(model);
+    this.#introduce(model);
     this.#sync(turns, more);
     const last = turns.at(-1);
     if (last?.status === "waiting" && !this.connection.pending) this.connection.follow(asked(last));
@@ -127,6 +127,7 @@ export class Conversation {
       if (turn.role === "user") this.#exchanges.get(turn.id) ?? this.#make(asked(turn));
       const exchange = this.#exchanges.get(turn.id);
       if (!exchange || turn.role === "user") continue;
+      if (!exchange.kept) void this.#describe(exchange);
       exchange.kept = true;
       this.#answered(exchange, turn.images[0]);
       exchange.show(turn);
@@ -135,6 +136,14 @@ export class Conversation {
       this.#end();
     }
     return [...new Set(turns.map(({ id }) => id))];
+  }
+
+  /** Have pictures told in words once their question is answered. @param {Exchange} exchange */
+  async #describe(exchange) {
+    for (const { image } of exchange.turn.pictures) {
+      const text = await this.connection.describe(image);
+      if (text) exchange.describe(image, text);
+    }
   }
 
   /** @param {string[]} ids */
@@ -187,6 +196,7 @@ export class Conversation {
     if (exchange.turn.replaces) void this.#reload();
     if (frame.type === "turn.failed") return this.wishes.report("error", { code: frame.code, message: frame.message });
     if (frame.type !== "turn.completed") return;
+    void this.#describe(exchange);
     if (this.#pictures().size > 1) exchange.showLooked();
     this.transcript.announce(frame.text);
     this.#suggest(frame.suggestions ?? []);
@@ -311,7 +321,7 @@ export class Conversation {
   }
 
   /** One line on what the model can do, and on visavis' own page how to bring another. @param {string} model */
-  #describe(model) {
+  #introduce(model) {
     const opening = model === EMBEDDED ? this.strings.noteEmbedded : fill(this.strings.noteOther, { model });
     this.note.replaceChildren(opening);
     if (this.wishes.standalone) this.note.append(this.strings.noteLarger, h("code", {}, this.strings.noteFlag));

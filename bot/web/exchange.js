@@ -74,6 +74,12 @@ export class Exchange {
     this.body.replaceChildren(h("p", { class: "waiting" }, dots, words));
   }
 
+  /** Say what a picture of the question shows, to those who cannot see it. @param {string} image @param {string} text */
+  describe(image, text) {
+    const shown = this.question.querySelector(`[data-image="${image}"] img`);
+    shown?.setAttribute("alt", fill(this.strings.pictureShows, { text }));
+  }
+
   /** Take a turn.* frame in. @param {Frame} frame */
   receive(frame) {
     if (frame.attempt) this.kept = true;

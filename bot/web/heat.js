@@ -33,14 +33,15 @@ export class HeatView {
     });
     const picture = h("div", { class: "heat-picture" }, h("img", { src: url, alt: strings.heatPicture }), this.veil);
     const legend = h("p", { class: "legend" }, strings.heatLess, h("i", { "aria-hidden": "true" }), strings.heatMore);
-    const row = h("div", { class: "words", role: "group", "aria-label": strings.heatWords }, whole, ...words);
-    this.element = h("figure", { class: "heat" }, picture, row, legend, this.caption);
+    this.row = h("div", { class: "words", role: "toolbar", "aria-label": strings.heatWords }, whole, ...words);
+    this.row.addEventListener("keydown", (event) => this.#key(event));
+    this.element = h("figure", { class: "heat" }, picture, this.row, legend, this.caption);
     this.#show(whole, explanation.answer, strings.heatAlt);
   }
 
   /** A word that shows its map when it is pointed at, reached by keyboard or pressed. @param {string} label @param {string} map @param {string} told */
   #word(label, map, told) {
-    const button = h("button", { class: "word", type: "button", "aria-pressed": "false" }, label);
+    const button = h("button", { class: "word", type: "button", tabindex: "-1", "aria-pressed": "false" }, label);
     const show = () => this.#show(button, map, told);
     for (const event of ["click", "focus"]) button.addEventListener(event, show);
     // Not pointerenter: it also comes when the page scrolls under a pointer that rests.
@@ -48,10 +49,24 @@ export class HeatView {
     return button;
   }
 
+  /** The words are one stop of the Tab key; arrow keys step through them. @param {KeyboardEvent} event */
+  #key(event) {
+    const words = [...this.row.querySelectorAll("button")];
+    const at = words.findIndex((word) => word === event.target);
+    const onwards = getComputedStyle(this.row).direction === "rtl" ? -1 : 1;
+    const places = { ArrowRight: at + onwards, ArrowLeft: at - onwards, Home: 0, End: words.length - 1 };
+    const next = words[places[/** @type {keyof typeof places} */ (event.key)]];
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+  }
+
   /** @param {HTMLElement} button @param {string} map @param {string} told */
   #show(button, map, told) {
-    this.shown?.setAttribute("aria-pressed", "false");
-    button.setAttribute("aria-pressed", "true");
+    for (const [one, is] of /** @type {const} */ ([[this.shown, false], [button, true]])) {
+      one?.setAttribute("aria-pressed", String(is));
+      if (one) one.tabIndex = is ? 0 : -1;
+    }
     this.shown = button;
     this.caption.textContent = told;
     if (map === this.drawn) return;

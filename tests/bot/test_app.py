@@ -133,3 +133,14 @@ def test_a_draining_gateway_takes_no_new_socket(client: TestClient) -> None:
     assert client.get("/readyz").status_code == 503
     with pytest.raises(WebSocketDisconnect), client.websocket_connect(CHAT):
         pass
+
+
+def test_a_picture_is_described_once_and_for_its_session_alone(settings: Settings, photo: bytes) -> None:
+    model = ScriptedChatModel()
+    with TestClient(create_app(settings, chat_model=model), base_url=HERE) as client:
+        session = new_session(client)
+        image = upload(client, session, photo).json()["image"]
+        texts = [client.get(f"/v1/images/{image}/alt", params={"session": session}).json() for _ in range(2)]
+        assert texts == [{"alt": "a red square on white"}] * 2
+        assert client.get(f"/v1/images/{image}/alt", params={"session": "0" * 32}).status_code == 404
+    assert len(model.asked) == 1

@@ -333,6 +333,14 @@ async def test_a_part_is_covered_and_the_question_asked_again(chat: Page, model:
     assert max(red, green, blue) - min(red, green, blue) < 40  # the ball was red
 
 
+async def test_a_picture_is_told_in_words_to_those_who_cannot_see_it(chat: Page) -> None:
+    await show_ball(chat)
+    await ask(chat, "What is in it?")
+    await expect(chat.get_by_role("img", name="Picture you sent: a red square on white")).to_be_visible()
+    await chat.reload()
+    await expect(chat.get_by_role("img", name="Picture you sent: a red square on white")).to_be_visible()
+
+
 async def test_a_picture_is_zoomed_with_keys_and_buttons(chat: Page) -> None:
     await show_ball(chat)
     await ask(chat, "What is in it?")
