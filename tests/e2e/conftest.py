@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from browser import Complaints, find_browser
+from host_page import EMBED_SECRET, HOST
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 from running_gateway import running_gateway
 from scripted_chat_model import ScriptedChatModel
@@ -21,9 +22,6 @@ from visavis.bot.embedded_store import EmbeddedStore, find_engine
 from visavis.bot.settings import load_settings
 
 expect.set_options(timeout=30_000)
-HOST_PORT = free_port()
-HOST = f"http://127.0.0.1:{HOST_PORT}"
-EMBED_SECRET = "a secret of the host and the gateway alone"
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from browser import drawn_picture
-from conftest import HOST, HOST_PORT
+from host_page import HOST, HOST_PORT, serving
 from playwright.async_api import BrowserContext, expect
 from running_gateway import running_gateway
 from scripted_chat_model import ScriptedChatModel
-from test_embedding import serving
 
 from visavis.bot.settings import load_settings
 

@@ -8,13 +8,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import jwt
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from browser import Complaints, drawn_picture
-from conftest import EMBED_SECRET, HOST, HOST_PORT
+from host_page import EMBED_SECRET, HOST, HOST_PORT, serving
 from playwright.async_api import BrowserContext, Page, expect
 from scripted_chat_model import ScriptedChatModel
 
@@ -34,19 +33,6 @@ LOOK = """() => {
     return keys.map((key) => look[key]).join();
   });
 }"""
-
-
-@contextlib.contextmanager
-def serving(server: ThreadingHTTPServer) -> Iterator[str]:
-    """The address of a host page, for as long as it is served."""
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield HOST
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture

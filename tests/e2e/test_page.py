@@ -249,6 +249,25 @@ async def test_offline_is_said_and_what_was_asked_meanwhile_is_answered_after(
     assert len(model.asked) == 2
 
 
+async def test_suggested_questions_are_asked_with_one_press(gateway: str, context: BrowserContext) -> None:
+    def take(line: WebSocketRoute) -> None:
+        def deliver(message: str | bytes) -> None:
+            frame = json.loads(message)
+            line.send(json.dumps(frame | {"suggestions": [EVIL, "Where?"]} if "suggestions" in frame else frame))
+
+        line.connect_to_server().on_message(deliver)
+
+    await context.route_web_socket("**/chat", take)
+    page = await context.new_page()
+    await page.goto(gateway)
+    await ask(page, "Who?")
+    suggested = page.get_by_role("group", name="Suggested questions").get_by_role("button")
+    await expect(suggested).to_have_text([EVIL, "Where?"])
+    await suggested.last.click()
+    await expect(page.locator(".bubble")).to_have_text(["Who?", "Where?"])
+    await expect(page.locator(".answer")).to_have_count(2)
+
+
 async def test_hostile_words_stay_words(chat: Page, model: ScriptedChatModel, complaints: Complaints) -> None:
     model.answer = f"{EVIL} [a](javascript:alert(1)) ![b](https://evil.example/leak?q) **fine**"
     picture = {"name": f"{EVIL[:40]}.png", "mimeType": "image/png", "buffer": drawn_picture()}
