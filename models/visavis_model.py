@@ -57,6 +57,10 @@ class Memory:
     layers: tuple[KeyValue, ...]
     mask: Tensor | None
 
+    def float(self) -> Memory:
+        """The same in single precision: what was made under autocast meets layers that are not."""
+        return Memory(tuple(KeyValue(layer.key.float(), layer.value.float()) for layer in self.layers), self.mask)
+
     def rows(self, index: Tensor | None) -> Memory:
         """Pick (and repeat) rows."""
         if index is None:

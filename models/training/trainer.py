@@ -191,7 +191,7 @@ class Trainer:
         states, segments = self.texts.pack([[REQUEST]] * len(photos))
         with self.autocast():
             image = self._see(self.features.read([(photo.path, False) for photo in photos]))
-            return self.model.fuse_states(image, states, segments > 0)
+            return self.model.fuse_states(image, states, segments > 0).float()
 
     def group_loss(self, rows: list[Row], answers: PackedAnswers) -> Tensor:
         """The weighted sum of the losses of all answers of some photos."""
