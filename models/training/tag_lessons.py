@@ -12,6 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch.nn.functional as F
+from torch import Tensor
+
 from visavis.models.object_tags import ObjectTags
 from visavis.models.processor import Processor
 from visavis.models.prompt import in_one_word
@@ -35,6 +38,7 @@ WHAT = (
     "What is the thing in the photo?",
 )
 NAMED = ("This is {}.", "It is {}.", "It looks like {}.", "That is {}.", "I see {}.")
+SCENES = ("A close-up of {}.", "A photo of {}.", "This is {}.", "There is {}.")
 CONFIRM = ("Is this {}?", "Is it {}?", "Do you see {}?")
 READ = (
     "What does the sign say?",
@@ -63,22 +67,42 @@ class Shown:
 
 
 class TagLessons:
-    """Makes up tags and words and asks about them. `vocabulary` are words that signs may show."""
+    """Makes up tags and words and asks about them.
 
-    def __init__(self, tags: ObjectTags, processor: Processor, vocabulary: Sequence[str]) -> None:
+    Args:
+        vocabulary: words that signs may show.
+        neighbours: of every kind the kinds that a tower takes it for most easily; without them the tags beside the
+            first are any.
+    """
+
+    def __init__(
+        self,
+        tags: ObjectTags,
+        processor: Processor,
+        vocabulary: Sequence[str],
+        neighbours: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.names = [processor.decode_answer([token for token in row if token]) for row in tags.tokens.tolist()]
         self.count, self.room = tags.count, tags.read_tokens
+        self.neighbours = neighbours
         self.processor, self.vocabulary = processor, [word for word in vocabulary if len(word) < 10]
 
     def lesson(self, photo: Photo, chance: random.Random) -> tuple[Shown, list[Example]]:
         """One photo's swapped tags and the questions about them."""
-        kinds = chance.sample(range(len(self.names)), self.count)
+        kinds = self._kinds(chance)
         sure = chance.random() < 0.75
         phrase = self._phrase(chance) if chance.random() < 0.5 else ""
         words = self.processor.encode_answer(" " + phrase)[: self.room] if phrase else []
         shown = Shown(tuple(zip(kinds, _probabilities(self.count, sure, chance), strict=True)), tuple(words))
         asked = self._about_name(kinds, photo, chance) if sure else _unsure(photo, chance)
         return shown, [*asked, *self._about_words(words, chance)]
+
+    def _kinds(self, chance: random.Random) -> list[int]:
+        """One kind, and mostly such as are like it: towers doubt between a tabby and a tiger cat."""
+        if not self.neighbours or chance.random() < 0.3:
+            return chance.sample(range(len(self.names)), self.count)
+        first = chance.randrange(len(self.names))
+        return [first, *chance.sample(list(self.neighbours[first]), self.count - 1)]
 
     def _about_name(self, kinds: Sequence[int], photo: Photo, chance: random.Random) -> list[Example]:
         name = with_article(self.names[kinds[0]])
@@ -102,18 +126,26 @@ class TagLessons:
             examples.append(Example(f"What kind of {kind} is this?", (), f"It is {name}."))
             examples.append(Example(f"What {kind} is it?", (), f"It looks like {name}."))
         kept = chance.sample(examples, 4)
-        return kept + self._renamed(kinds[0], photo, chance)
+        return kept + self._renamed(kinds[0], photo, chance) + self._scene(kinds[0], photo, chance)
 
     def _renamed(self, kind: int, photo: Photo, chance: random.Random) -> list[Example]:
         """Captions of a dog, told of another animal."""
         if kind in DOGS or kind not in ANIMALS:
             return []
         name, request = self.names[kind], chance.choice(CAPTION_REQUESTS)
+        name = name.split()[-1] if chance.random() < 0.5 else name
         return [
             Example(request, (), renamed)
             for caption in photo.captions
             if "dogs" not in caption and (renamed := rename(caption, name)) != caption
         ][:2]
+
+    def _scene(self, kind: int, photo: Photo, chance: random.Random) -> list[Example]:
+        """A picture of nothing but a thing: shown as a photo that has no captions, so that no caption is unlearned."""
+        if photo.captions or kind in DOGS:
+            return []
+        scene = chance.choice(SCENES).format(with_article(self.names[kind]))
+        return [Example(chance.choice(CAPTION_REQUESTS), (), scene)]
 
     def _about_words(self, words: Sequence[int], chance: random.Random) -> list[Example]:
         question = chance.choice(READ)
@@ -138,6 +170,15 @@ class TagLessons:
             return "".join(chance.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(chance.randint(2, 6)))
         word = chance.choice(self.vocabulary)
         return chance.choice((word, word.upper(), word.upper(), word.capitalize()))
+
+
+def nearest_kinds(weights: Tensor, count: int = 8) -> list[list[int]]:
+    """Of every kind those whose classifier rows (K, C) point in the most similar directions, the nearest first."""
+    directions = F.normalize(weights, dim=1)
+    alike = directions @ directions.T
+    alike.fill_diagonal_(-1)
+    nearest: list[list[int]] = alike.topk(min(count, len(weights) - 1)).indices.tolist()
+    return nearest
 
 
 def _probabilities(count: int, sure: bool, chance: random.Random) -> list[float]:

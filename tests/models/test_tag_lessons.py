@@ -10,8 +10,8 @@ from visavis.models.config import ObjectConfig
 from visavis.models.object_tags import ObjectTags
 from visavis.models.processor import Processor
 from visavis.models.training.batches import EpochRows, Mix
-from visavis.models.training.data import Photo, mirrored
-from visavis.models.training.tag_lessons import TagLessons, rename, with_article
+from visavis.models.training.data import CAPTION_REQUESTS, Photo, mirrored
+from visavis.models.training.tag_lessons import TagLessons, nearest_kinds, rename, with_article
 
 PHOTO = Photo(Path("a.jpg"), captions=["A brown dog runs.", "The dog runs on grass."])
 NAMES = ["cat", "horse", "apple", "tabby"]
@@ -43,6 +43,25 @@ def test_sure_tags_are_named_and_unsure_ones_are_not(lessons: TagLessons) -> Non
             assert {item.answer for item in examples} >= set(PHOTO.captions)
         assert probability > shown.kinds[1][1]
     assert sure and unsure
+
+
+def test_tags_beside_the_first_are_like_it(tiny_processor: Processor, lessons: TagLessons) -> None:
+    weights = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+    assert nearest_kinds(weights, 2) == [[1, 3], [0, 3], [3, 1], [2, 1]]
+    lessons.neighbours = nearest_kinds(weights, 1)
+    chance = random.Random(4)
+    drawn = [tuple(kind for kind, _ in lessons.lesson(PHOTO, chance)[0].kinds) for _ in range(60)]
+    alike = sum(second == lessons.neighbours[first][0] for first, second in drawn)
+    assert 35 < alike < 60
+
+
+def test_photos_without_captions_are_scenes_of_the_thing(lessons: TagLessons) -> None:
+    chance = random.Random(5)
+    for _ in range(20):
+        shown, examples = lessons.lesson(Photo(Path("b.jpg")), chance)
+        scenes = [item for item in examples if item.question in CAPTION_REQUESTS]
+        assert len(scenes) == shown.sure
+        assert all(NAMES[shown.kinds[0][0]] in item.answer for item in scenes)
 
 
 def test_words_that_are_shown_are_read(lessons: TagLessons) -> None:
