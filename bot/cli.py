@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from visavis.bot import cli_import, cli_training
+from visavis.bot import cli_bench, cli_import, cli_training
 from visavis.bot.cli_options import (
     DataDir,
     Device,
@@ -196,6 +196,7 @@ app.command("train")(cli_training.train)
 app.command("evaluate")(cli_training.evaluate)
 app.command("calibrate")(cli_training.calibrate)
 app.command("import")(cli_import.import_data)
+app.command("bench")(cli_bench.bench)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -53,9 +53,8 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def run_gateway(settings: Settings, listener: socket.socket) -> None:
+async def run_gateway(app: Starlette, settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, then drain for at most `settings.drain_s`."""
-    app = create_app(settings)
     server = GatewayServer(server_config(app, settings))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,7 +81,7 @@ def log_at(level: str) -> None:
     server.addFilter(lambda record: "without completing handshake" not in record.getMessage())
 
 
-def main() -> None:
+def main(make_app: Callable[[Settings], Starlette] = create_app) -> None:
     """Entry of the process that the supervisor starts."""
     parser = argparse.ArgumentParser(prog="visavis gateway", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="descriptor of a listening socket")
@@ -90,7 +89,7 @@ def main() -> None:
     settings = load_settings()
     log_at(settings.log_level)
     with socket.socket(fileno=descriptor) as listener:
-        asyncio.run(run_gateway(settings, listener))
+        asyncio.run(run_gateway(make_app(settings), settings, listener))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from visavis.bot.settings import EMBEDDED, Settings
 
 log = logging.getLogger(__name__)
 
+GATEWAY = "visavis.bot.gateway"
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
 STEADY_AFTER_S = 30.0
@@ -96,17 +97,17 @@ class Child:
                 self._process.kill()
 
 
-def gateway_child(settings: Settings, number: int, listener: socket.socket) -> Child:
+def gateway_child(settings: Settings, number: int, listener: socket.socket, module: str = GATEWAY) -> Child:
     """A gateway that accepts from the listening socket it inherits."""
     descriptor = listener.fileno()
-    command = _module("visavis.bot.gateway", "--fd", str(descriptor))
+    command = _module(module, "--fd", str(descriptor))
     return Child(f"gateway {number}", command, settings.child_environment(), pass_fds=(descriptor,))
 
 
 def model_server_child(settings: Settings, folder: Path, socket_path: Path) -> Child:
     """The process of the engine. Spinning threads would starve the gateway beside it, hence the wait policy."""
     options = ["--model", str(folder), "--name", shown_name(settings.model)]
-    options += ["--uds", str(socket_path), "--device", settings.device]
+    options += ["--uds", str(socket_path), "--device", settings.device, "--precision", settings.precision]
     options += ["--threads", str(settings.threads)] if settings.threads else []
     options += ["--log-level", settings.log_level]
     environment = settings.child_environment(OMP_WAIT_POLICY="PASSIVE")
@@ -118,9 +119,15 @@ def _module(name: str, *arguments: str) -> list[str]:
 
 
 class Supervisor:
-    """The processes of one `visavis serve`."""
+    """The processes of one `visavis serve`; `gateway_module` is what runs as a gateway."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        announce: Callable[[str], None],
+        gateway_module: str = GATEWAY,
+    ) -> None:
         self._listener = listener
         self._announce = announce
         self._stop = asyncio.Event()
@@ -138,7 +145,9 @@ class Supervisor:
                 "model_url": settings.model_url or f"unix://{self._model_address}",
             }
         )
-        gateways = [gateway_child(self._settings, number + 1, listener) for number in range(settings.gateways)]
+        gateways = [
+            gateway_child(self._settings, number + 1, listener, gateway_module) for number in range(settings.gateways)
+        ]
         self._stages = [gateways, model_server]
 
     async def run(self) -> None:

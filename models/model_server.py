@@ -51,6 +51,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--name", default="visavis-embedded", help="what people call the model")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32"])
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a computation")
     parser.add_argument("--cache-bytes", type=int, default=256 << 20, help="kept of what was computed from pictures")
     parser.add_argument("--max-queue", type=int, default=64, help="questions that may wait")

@@ -61,6 +61,7 @@ def test_redis_and_tensors_stay_where_they_belong(path: Path) -> None:
 def test_only_the_command_line_and_the_doctor_import_late_in_bot() -> None:
     allowed = {
         "cli.py",
+        "cli_bench.py",
         "cli_import.py",
         "cli_options.py",
         "cli_training.py",

@@ -1,0 +1,44 @@
+"""A gateway like any other, except that its answers have the forced lengths of the benchmark's questions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
+from starlette.applications import Starlette
+
+from visavis.bot.app import create_app
+from visavis.bot.bench.workload import forced_length
+from visavis.bot.gateway import main
+from visavis.bot.settings import Settings
+from visavis.dialogue.store import open_store
+from visavis.models.chat_messages import read_conversation
+from visavis.models.chat_model import VisavisChatModel
+
+
+class ForcedLengths(VisavisChatModel):
+    """Asks a model server for answers of exactly as many tokens as the workload wants."""
+
+    def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        length = forced_length(read_conversation(messages).question)
+        return super()._astream(messages, stop, run_manager, min_new_tokens=length, max_new_tokens=length, **kwargs)
+
+
+def create_bench_app(settings: Settings) -> Starlette:
+    """The app of such a gateway; pictures come from the store of the settings."""
+    assert settings.redis_url is not None and settings.model_url is not None
+    images = open_store(settings.redis_url, ttl_s=settings.session_ttl_s).images
+    return create_app(settings, chat_model=ForcedLengths(base_url=settings.model_url, image_source=images))
+
+
+if __name__ == "__main__":
+    main(create_bench_app)

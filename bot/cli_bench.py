@@ -1,0 +1,40 @@
+"""The command `visavis bench`: its flags; the work is done by `visavis.bot.bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visavis.bot.cli_options import Model, fail, read_settings, run, sentences
+
+
+def bench(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Ask the slow rivals a sample only; ends within 90 s.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="Threads of every contestant; the number of cores.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.svg.")] = None,
+    model: Model = None,
+) -> None:
+    """Compare visavis with the same weights under `generate` (one by one, in batches) and LitServe.
+
+    32 people ask four questions each about a picture of their own, over the real websocket and store. All contestants
+    take turns, five times; with a busy machine there is no verdict.
+    """
+    settings = read_settings(model=model, threads=threads)
+    from rich.console import Console
+
+    from visavis.bot.bench.command import bench as run_bench
+    from visavis.bot.bench.command import write
+
+    console = Console(stderr=as_json)
+    with sentences():
+        try:
+            report = run(run_bench(settings, workers=workers, quick=quick, console=console))
+        except RuntimeError as error:
+            fail(str(error), code=1)
+    write(report, console, as_json=as_json, out=out)

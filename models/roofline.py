@@ -1,0 +1,72 @@
+"""How close the image encoder and the decode step come to what this machine can do at best, measured beside them.
+
+The roofline model (Williams et al. 2009): work takes at least its arithmetic over the rate of a large matrix product,
+and at least its bytes over the bandwidth of a long read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from visavis.models.decode_batch import DecodeBatch
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import VisavisModel
+
+ROWS = 32
+TEXT_TOKENS = 24
+_SIZE = 1024
+_READ = 1 << 26  # floats: far more than any cache holds
+_REPEATS = 9
+
+
+@torch.inference_mode()
+def rooflines(model: VisavisModel, processor: Processor) -> dict[str, float]:
+    """`encoder`: share of the matrix product's rate; `decode`: the least time of a step of 32 rows over its own."""
+    flops_per_s, bytes_per_s = _product_rate(), _read_rate()
+    pixels = torch.zeros(1, 3, processor.images.size, processor.images.size)
+    encoder_flops = _flops(lambda: model.encode_image(pixels))
+    encoder_s = _fastest(lambda: model.encode_image(pixels))
+    batch, nbytes = _full_batch(model, pixels)
+    step_flops, step_s = _flops(lambda: batch.step([7] * ROWS)), _fastest(lambda: batch.step([7] * ROWS))
+    least_s = max(step_flops / flops_per_s, nbytes / bytes_per_s)
+    return {"encoder": encoder_flops / encoder_s / flops_per_s, "decode": least_s / step_s}
+
+
+def _full_batch(model: VisavisModel, pixels: torch.Tensor) -> tuple[DecodeBatch, int]:
+    """32 running rows, and the bytes that a step has to read: weights once, and every row's memory."""
+    text = torch.ones(1, TEXT_TOKENS, dtype=torch.long)
+    memory = model.fuse(model.image_state(model.encode_image(pixels)), text, text, text * 0)
+    batch = DecodeBatch(model, ROWS)
+    for _ in range(ROWS):
+        batch.join(memory)
+    weights = sum(value.nbytes for value in model.decoder.parameters())
+    return batch, weights + ROWS * sum(layer.nbytes for layer in memory.layers)
+
+
+def _product_rate() -> float:
+    left, right = torch.randn(_SIZE, _SIZE), torch.randn(_SIZE, _SIZE)
+    return 2 * _SIZE**3 / _fastest(lambda: left @ right)
+
+
+def _read_rate() -> float:
+    values = torch.ones(_READ)
+    return values.nbytes / _fastest(values.sum)
+
+
+def _flops(work: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
