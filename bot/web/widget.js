@@ -28,7 +28,7 @@ export class VisavisChat extends HTMLElement {
   /** The conversation once it is built. @type {Promise<Conversation> | null} */ #built = null;
   /** @type {Connection | null} */ #connection = null;
   /** @type {Token | undefined} */ #token;
-  #panel = h("section", { class: "panel", hidden: true });
+  #panel = h("section", { class: "panel", tabindex: "-1", hidden: true });
   #launcher = button("launcher", "chat", "", () => void (this.#panel.hidden ? this.open() : this.close()));
 
   get #inline() {
@@ -63,7 +63,7 @@ export class VisavisChat extends HTMLElement {
     if (this.#inline || !this.#panel.hidden) return;
     this.#panel.hidden = false;
     this.#launcher.setAttribute("aria-expanded", "true");
-    conversation.composer.input.focus();
+    (finePointer() ? conversation.composer.input : this.#panel).focus();
     this.#report("open", {});
   }
 
@@ -102,8 +102,7 @@ export class VisavisChat extends HTMLElement {
   async #start() {
     const conversation = await this.#ready();
     if (this.#inline) await this.open();
-    const finePointer = matchMedia("(hover: hover)").matches; // on a phone, focus would open the keyboard
-    if (this.hasAttribute("autofocus") && finePointer) conversation.composer.input.focus();
+    if (this.hasAttribute("autofocus") && finePointer()) conversation.composer.input.focus();
   }
 
   async #build() {
@@ -181,6 +180,11 @@ export class VisavisChat extends HTMLElement {
     event.preventDefault();
     void this.attach(files);
   };
+}
+
+/** On a phone, focus in the text would open the keyboard. */
+function finePointer() {
+  return matchMedia("(hover: hover)").matches;
 }
 
 /** @param {DataTransfer | null} transfer */

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -24,11 +24,12 @@ PROCESSES = {"gateway": "visavis.bot.gateway", "model server": "visavis.models.m
 
 @dataclass
 class Server:
-    """One `visavis serve`; `restart` and `kill` are what happens to it in real life."""
+    """One `visavis serve`, with `settings` by variable; `restart` and `kill` are what happens to it in real life."""
 
     data_dir: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def base_url(self) -> str:
@@ -45,7 +46,9 @@ class Server:
 
     def start(self) -> None:
         """Start and wait until a turn could be answered."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("VISAVIS_") or k in PASSED_ON}
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith("VISAVIS_") or k in PASSED_ON
+        } | self.settings
         run = "from visavis.bot.cli import main; main()"
         command = [sys.executable, "-c", run, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         with open(self._log_file, "ab") as output:
