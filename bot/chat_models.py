@@ -1,11 +1,12 @@
 """From a model's name to its files and to a LangChain chat model.
 
-Holds what names mean (`embedded`, or a folder with a visavis checkpoint) and which files a checkpoint needs. Loads no
-weights itself and imports neither torch nor transformers.
+Holds what names mean (`embedded`, a folder with a visavis checkpoint, `hf:` and somebody else's) and which files a
+checkpoint needs. Loads no weights itself and imports neither torch nor transformers.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,27 @@ def model_folder(name: str) -> Path:
     return folder
 
 
+def model_place(name: str) -> str:
+    """What a model server is told to load: the folder of a checkpoint of ours, or `hf:` with a folder or a repository.
+
+    Raises:
+        ModelNotFound: naming what is missing.
+    """
+    if not name.startswith(checkpoint_files.FOREIGN):
+        return str(model_folder(name))
+    place, mark, bits = name.removeprefix(checkpoint_files.FOREIGN).partition("#")
+    folder = Path(place).expanduser().absolute()
+    if (folder / "config.json").is_file():
+        return f"{checkpoint_files.FOREIGN}{folder}{mark}{bits}"
+    if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", place):
+        raise ModelNotFound(f"There is no checkpoint in {place}: expected a folder with a config.json.")
+    return name
+
+
 def shown_name(name: str) -> str:
     """What people read as the model's name: no path of the machine leaves it."""
+    if name.startswith(checkpoint_files.FOREIGN):
+        return Path(name.removeprefix(checkpoint_files.FOREIGN)).name
     return checkpoint_files.shown_name(_folder(name))
 
 

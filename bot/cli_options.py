@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Model = Annotated[
-    str | None, typer.Option(help="`embedded` (default) or the folder of a visavis checkpoint. [VISAVIS_MODEL]")
+    str | None,
+    typer.Option(help="`embedded` (default), the folder of a visavis checkpoint, or hf:FOLDER. [VISAVIS_MODEL]"),
 ]
 Device = Annotated[str | None, typer.Option(help="auto (default), cpu, cuda or mps. [VISAVIS_DEVICE]")]
 DataDir = Annotated[

@@ -16,10 +16,11 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from visavis.bot.chat_models import ModelNotFound, model_folder
+from visavis.bot.chat_models import ModelNotFound, model_place
 from visavis.bot.embedded_store import StoreError, find_engine
 from visavis.bot.preparation import ServeError, check_data_folder
 from visavis.bot.settings import Settings
+from visavis.models.checkpoint_files import FOREIGN
 
 OPTIONAL = {"train": "pycocoevalcap", "towers": "onnx"}
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "bf16", "i8mm")
@@ -90,7 +91,9 @@ def _cpu_flags() -> list[str]:
 
 def _model(settings: Settings) -> Finding:
     try:
-        folder = model_folder(settings.model)
+        if (place := model_place(settings.model)).startswith(FOREIGN):
+            return Finding("model", Verdict.OK, f"{place}, which transformers loads")
+        folder = Path(place)
     except ModelNotFound as error:
         return Finding("model", Verdict.MISSING, str(error))
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 2**20

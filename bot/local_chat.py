@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from visavis.bot.chat_models import model_folder
+from visavis.bot.chat_models import model_place, shown_name
 from visavis.bot.settings import Settings
 from visavis.dialogue.errors import UnknownImage
 from visavis.dialogue.images import normalise_image
 from visavis.dialogue.limits import ImageLimits
+from visavis.models.checkpoint_files import FOREIGN
 from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.prompt import CAPTION_PROMPT
 from visavis.models.replies import is_small_talk
@@ -110,7 +111,14 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
     Raises:
         ModelNotFound, ModelError: one sentence each.
     """
-    folder = model_folder(settings.model)
+    if (place := model_place(settings.model)).startswith(FOREIGN):
+        from visavis.models.transformers_engine import load_transformers_engine
+
+        name = shown_name(settings.model)
+        with load_transformers_engine(place.removeprefix(FOREIGN), model_name=name, device=settings.device) as foreign:
+            yield foreign
+        return
+    folder = Path(place)
     with _quick_imports(), ThreadPoolExecutor(1, "weights") as reading:
         from visavis.models.weight_files import read_weights
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visavis.bot.chat_models import model_folder, shown_name
+from visavis.bot.chat_models import model_place, shown_name
 from visavis.bot.embedded_store import EmbeddedStore, StoreError, find_engine
 from visavis.bot.preparation import ServeError, socket_folder
 from visavis.bot.probes import Address, http_get
@@ -104,9 +104,9 @@ def gateway_child(settings: Settings, number: int, listener: socket.socket, modu
     return Child(f"gateway {number}", command, settings.child_environment(), pass_fds=(descriptor,))
 
 
-def model_server_child(settings: Settings, folder: Path, socket_path: Path) -> Child:
+def model_server_child(settings: Settings, place: str, socket_path: Path) -> Child:
     """The process of the engine. Spinning threads would starve the gateway beside it, hence the wait policy."""
-    options = ["--model", str(folder), "--name", shown_name(settings.model)]
+    options = ["--model", place, "--name", shown_name(settings.model)]
     options += ["--uds", str(socket_path), "--device", settings.device, "--precision", settings.precision]
     options += ["--threads", str(settings.threads)] if settings.threads else []
     options += ["--log-level", settings.log_level]
@@ -137,7 +137,7 @@ class Supervisor:
         model_server: list[Child] = []
         if settings.model_url is None:
             self._model_address = sockets / "model.sock"
-            model_server = [model_server_child(settings, model_folder(settings.model), self._model_address)]
+            model_server = [model_server_child(settings, model_place(settings.model), self._model_address)]
         self._settings = settings.model_copy(
             update={
                 "port": listener.getsockname()[1],

@@ -9,6 +9,7 @@ from visavis.models.errors import ModelError
 
 EMBEDDED = Path(__file__).parent / "weights"
 EMBEDDED_NAME = "visavis-embedded"
+FOREIGN = "hf:"  # begins the name of a model that is not one of ours
 
 
 def check_folder(folder: Path) -> None:

@@ -34,6 +34,7 @@ from visavis.models.generation import GenerationChunk
 
 if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
+    from visavis.models.transformers_engine import TransformersEngine
 
 MAX_BODY_BYTES = 32 << 20
 T = TypeVar("T")
@@ -42,7 +43,7 @@ T = TypeVar("T")
 class EngineMetrics(Collector):
     """The engine's counters and gauges, read when they are scraped."""
 
-    def __init__(self, engine: InferenceEngine) -> None:
+    def __init__(self, engine: InferenceEngine | TransformersEngine) -> None:
         self._engine = engine
 
     def collect(self) -> Iterable[Metric]:
@@ -58,7 +59,7 @@ class EngineMetrics(Collector):
 class ModelEndpoints:
     """The HTTP face of one engine."""
 
-    def __init__(self, engine: InferenceEngine) -> None:
+    def __init__(self, engine: InferenceEngine | TransformersEngine) -> None:
         self._engine = engine
         self._registry = CollectorRegistry()
         self._registry.register(EngineMetrics(engine))
@@ -130,7 +131,7 @@ class ModelEndpoints:
                 yield event(write_error(error))
 
 
-def create_app(engine: InferenceEngine) -> Starlette:
+def create_app(engine: InferenceEngine | TransformersEngine) -> Starlette:
     """The application over an engine, which stays the caller's to close."""
     endpoints = ModelEndpoints(engine)
     return Starlette(

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.applications import Starlette
 
+from visavis.models.checkpoint_files import FOREIGN
 from visavis.models.engine_api import create_app
 from visavis.models.errors import ModelError
 
 if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
+    from visavis.models.transformers_engine import TransformersEngine
 
 KEEP_ALIVE_S = 75
 
@@ -44,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m visavis.models.model_server", description="Serve a visavis model.")
-    parser.add_argument("--model", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the checkpoint, or hf:FOLDER")
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--uds", type=Path, help="unix socket to listen on")
     place.add_argument("--port", type=int, help="port to listen on")
@@ -55,13 +57,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a computation")
     parser.add_argument("--cache-bytes", type=int, default=256 << 20, help="kept of what was computed from pictures")
     parser.add_argument("--max-queue", type=int, default=64, help="questions that may wait")
-    parser.add_argument("--max-new-tokens", type=int, default=48, help="longest answer")
+    parser.add_argument("--max-new-tokens", type=int, help="longest answer; 48, of hf: models 256")
     parser.add_argument("--drain-s", type=int, default=30, help="how long running answers may take after SIGTERM")
     parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error", "critical"])
     return parser.parse_args(arguments)
 
 
-def _load_engine(options: argparse.Namespace) -> InferenceEngine:
+def _load_engine(options: argparse.Namespace) -> InferenceEngine | TransformersEngine:
     import torch
 
     from visavis.models.engine import InferenceEngine
@@ -69,6 +71,17 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine:
     from visavis.models.words_in_pictures import WordReader
 
     torch.set_num_threads(max(1, options.threads))
+    if (name := str(options.model)).startswith(FOREIGN):
+        from visavis.models.transformers_engine import load_transformers_engine
+
+        longest = options.max_new_tokens or 256
+        return load_transformers_engine(
+            name.removeprefix(FOREIGN),
+            model_name=options.name,
+            device=options.device,
+            max_queue=options.max_queue,
+            max_new_tokens=longest,
+        )
     model, processor = load_model(options.model, options.device)
     return InferenceEngine(
         model,
@@ -76,7 +89,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine:
         model_name=options.name,
         cache_bytes=options.cache_bytes,
         max_queue=options.max_queue,
-        max_new_tokens=options.max_new_tokens,
+        max_new_tokens=options.max_new_tokens or 48,
         reader=WordReader.find(),
     )
 

@@ -1,0 +1,375 @@
+"""An engine over somebody else's checkpoint: any image-text-to-text model of transformers behind the face of ours.
+
+Questions are answered one after another by one worker thread, streamed token by token; leaving a stream stops the model
+within a token. Weights are safetensors and the code is transformers' own: none comes with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, LogitsProcessor, StoppingCriteria
+
+from visavis.models.byte_cache import ByteCache
+from visavis.models.detokenizer import StreamingDetokenizer
+from visavis.models.engine_jobs import EngineCounters
+from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
+from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, WordHeat, spoken
+from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
+from visavis.models.loading import pick_device
+from visavis.models.replies import reply_without_model
+from visavis.models.text_checks import clean_text
+from visavis.models.transformers_prompts import has_chat_template, model_inputs
+
+logger = logging.getLogger(__name__)
+PICTURE_BYTES = 64 << 20
+QUANTISED = {"4bit": {"load_in_4bit": True}, "8bit": {"load_in_8bit": True}}
+
+
+@dataclass(eq=False)
+class _Job:
+    request: GenerationRequest
+    deadline: float
+    loop: asyncio.AbstractEventLoop
+    events: asyncio.Queue[GenerationChunk | ModelError] = field(default_factory=asyncio.Queue)  # bounded by the answer
+    abandoned: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.abandoned or time.monotonic() > self.deadline
+
+    def tell(self, event: GenerationChunk | ModelError) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self.events.put_nowait, event)
+        except RuntimeError:  # the loop was closed: nobody reads any more
+            self.abandoned = True
+
+
+class _Pictures:
+    """The bytes of pictures that may be asked about."""
+
+    def __init__(self, limits: PictureLimits) -> None:
+        self.limits = limits
+        self.kept: ByteCache[str, bytes] = ByteCache(max(PICTURE_BYTES, 2 * limits.max_image_bytes), len)
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes held."""
+        return self.kept.nbytes
+
+
+class TransformersEngine:
+    """Answers questions with `model` and `processor` of `load_transformers_engine`; else as `InferenceEngine`.
+
+    `max_queue` questions may wait, an answer has `max_new_tokens` when nobody says otherwise. Regions of pictures and
+    explanations are not for these models.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        model_name: str,
+        max_queue: int = 64,
+        max_new_tokens: int = 256,
+        limits: PictureLimits = PictureLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        self.model_name = model_name
+        self.counters = EngineCounters()
+        self.images = _Pictures(limits)
+        self.running = 0
+        self.waiting = 0
+        self._model = model.train(False)
+        self._processor = processor
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+        self._max_queue = max_queue
+        self._max_new_tokens = max_new_tokens
+        self._closed = False
+        self._worker = ThreadPoolExecutor(1, "transformers-engine")
+
+    def __enter__(self) -> TransformersEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what runs within a token, fail what waits, and end the worker."""
+        self._closed = True
+        self._worker.shutdown()
+
+    def add_image(self, data: bytes) -> str:
+        """Take the bytes of a picture and return their sha256; raises as `check_picture`."""
+        check_picture(data, self.images.limits)
+        sha256 = image_id(data)
+        self.images.kept.put(sha256, data)
+        return sha256
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
+        """Pieces of the answer; the last one carries the completion. Raises as `InferenceEngine.stream`."""
+        if request.image is not None and request.image not in self.images.kept:
+            raise UnknownImage([request.image])
+        if request.image is None and not has_chat_template(self._processor):  # it can do nothing but look
+            reply = reply_without_model(clean_text(request.question), has_picture=False)
+            for chunk in spoken(reply or "", None):
+                yield chunk
+            return
+        if self.waiting >= self._max_queue:
+            self.counters.rejected += 1
+            raise Busy(self.waiting)
+        wait_s = math.inf if request.deadline_s is None else request.deadline_s
+        job = _Job(request, time.monotonic() + wait_s, asyncio.get_running_loop())
+        self.waiting += 1
+        self._worker.submit(self._work, job)
+        try:
+            while True:
+                event = await job.events.get()
+                if isinstance(event, ModelError):
+                    raise event
+                yield event
+                if event.completion is not None:
+                    return
+        finally:
+            job.abandoned = True
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """The whole answer at once; raises what `stream` raises."""
+        async with contextlib.aclosing(self.stream(request)) as chunks:
+            async for chunk in chunks:
+                if chunk.completion is not None:
+                    return chunk.completion
+        raise AssertionError("a stream ends with a completion or an error")
+
+    async def explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
+        """Raises BadRequest: only our own model can tell."""
+        raise BadRequest("this model cannot show where it looked")
+
+    # The rest runs in the worker thread.
+
+    def _work(self, job: _Job) -> None:
+        self.waiting -= 1
+        self.running = 1
+        try:
+            if self._closed:
+                raise ModelError("the model is shutting down")
+            job.tell(GenerationChunk(*self._answer(job)))
+        except ModelError as error:
+            self.counters.failed += 1
+            job.tell(error)
+        except Exception:
+            self.counters.failed += 1
+            logger.exception("a question failed")
+            job.tell(ModelError("the model failed on this question"))
+        finally:
+            self.running = 0
+
+    def _answer(self, job: _Job) -> tuple[str, Completion]:
+        """Prepare, then generate: words go out as they come; the rest of them and the completion are returned."""
+        answer = _Answer(job, self._tokenizer, _end_tokens(self._model))
+        input_tokens, options = 0, self._options(job.request)
+        if not job.over:
+            inputs = self._inputs(job.request)
+            input_tokens = inputs["input_ids"].shape[1]
+            with torch.inference_mode(), _seeded(job.request.sampling.seed):
+                self._model.generate(
+                    **inputs,
+                    **options,
+                    logits_processor=[answer.probabilities],
+                    stopping_criteria=[_StopWhen(self, answer)],
+                )
+        self.counters.decode_steps += len(answer.token_ids)
+        return answer.end(input_tokens, options["max_new_tokens"], self.counters)
+
+    def _inputs(self, request: GenerationRequest) -> Any:
+        data = None if request.image is None else self.images.kept.get(request.image)
+        if request.image is not None and data is None:
+            raise UnknownImage([request.image])
+        picture = None if data is None else decode_picture(data)
+        inputs = model_inputs(self._processor, self._model.config.model_type, request, picture)
+        floats, device = self._model.dtype, self._model.device
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        return {n: v.to(device, floats if v.is_floating_point() else v.dtype) for n, v in tensors.items()}
+
+    def _options(self, request: GenerationRequest) -> dict[str, Any]:
+        """What `generate` takes. Beam search, which cannot be streamed, is off whatever the checkpoint says."""
+        sampling = request.sampling
+        options: dict[str, Any] = {
+            "max_new_tokens": sampling.max_new_tokens or self._max_new_tokens,
+            "num_beams": 1,
+            "do_sample": not sampling.greedy,
+        }
+        if not sampling.greedy:
+            options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        if sampling.repetition_penalty != 1.0:
+            options["repetition_penalty"] = sampling.repetition_penalty
+        if sampling.min_new_tokens:
+            options["min_new_tokens"] = sampling.min_new_tokens
+        return options
+
+
+class _Probabilities(LogitsProcessor):
+    """Sees the scores of a step before the token is chosen, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.scores: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.scores = scores
+        return scores
+
+
+class _Answer:
+    """The state of a running answer."""
+
+    def __init__(self, job: _Job, tokenizer: Any, end_tokens: frozenset[int]) -> None:
+        self.job = job
+        self.token_ids: list[int] = []
+        self.finish_reason: FinishReason | None = None
+        self.probabilities = _Probabilities()
+        self._end_tokens = end_tokens
+        self._text = StreamingDetokenizer(
+            lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)), job.request.sampling.stop
+        )
+        self._log_probabilities: list[float] = []
+
+    def take(self, token: int) -> None:
+        """The next token: to the text, and what may be shown of it to the reader."""
+        if token in self._end_tokens:
+            self.finish_reason = FinishReason.STOP
+            return
+        self.token_ids.append(token)
+        if self.probabilities.scores is not None:
+            self._log_probabilities.append(float(self.probabilities.scores[0].float().log_softmax(-1)[token]))
+        if piece := self._text.add(token):
+            self.job.tell(GenerationChunk(piece))
+        if self._text.stopped:
+            self.finish_reason = FinishReason.STOP
+
+    def end(self, input_tokens: int, max_new_tokens: int, counters: EngineCounters) -> tuple[str, Completion]:
+        """The words held back so far, and the whole answer."""
+        reason = self.finish_reason or self._reason(max_new_tokens)
+        counters.cancelled += reason is FinishReason.CANCELLED
+        counters.completed += reason is not FinishReason.CANCELLED
+        rest = self._text.finish()
+        said = self._log_probabilities
+        return rest, Completion(
+            text=self._text.text,
+            finish_reason=reason,
+            confidence=math.exp(sum(said) / len(said)) if said else None,
+            image=self.job.request.image,
+            input_tokens=input_tokens,
+            output_tokens=len(self.token_ids),
+            log_probabilities=tuple(said),
+        )
+
+    def _reason(self, max_new_tokens: int) -> FinishReason:
+        """`generate` ends by itself at the limit, or at an end token that it alone knows."""
+        if len(self.token_ids) >= max_new_tokens:
+            return FinishReason.LENGTH
+        return FinishReason.CANCELLED if self.job.over else FinishReason.STOP
+
+
+class _StopWhen(StoppingCriteria):
+    """Hears every token, and ends the work when the answer has ended or nobody waits for it."""
+
+    def __init__(self, engine: TransformersEngine, answer: _Answer) -> None:
+        self._engine = engine
+        self._answer = answer
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        answer = self._answer
+        if answer.finish_reason is None:
+            answer.take(int(input_ids[0, -1]))
+        ended = answer.finish_reason is not None or answer.job.over or self._engine._closed
+        return torch.full((input_ids.shape[0],), ended, device=input_ids.device, dtype=torch.bool)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int | None) -> Any:
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _end_tokens(model: Any) -> frozenset[int]:
+    configs = [model.generation_config, model.config, getattr(model.config, "text_config", None)]
+    ends = next((end for config in configs if (end := getattr(config, "eos_token_id", None)) is not None), ())
+    return frozenset([ends] if isinstance(ends, int) else ends)
+
+
+def load_transformers_engine(
+    name: str, *, model_name: str, device: str = "auto", max_queue: int = 64, max_new_tokens: int = 256
+) -> TransformersEngine:
+    """The engine over a checkpoint: a folder, or a repository where transformers can reach one. `name#4bit` and
+    `name#8bit` quantise it (extra `quantised`). In bfloat16 on a GPU, in float32 elsewhere.
+
+    Raises:
+        ModelError: one sentence that says what is missing.
+    """
+    place, _, bits = name.partition("#")
+    if bits and bits not in QUANTISED:
+        raise ModelError(f"expected {place}#4bit or {place}#8bit, not {name}")
+    target = pick_device(device)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model = _load(place, target, bits)
+        processor = AutoProcessor.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # files of strangers: everything can be wrong with them
+        raise ModelError(_explained(place, error)) from error
+    return TransformersEngine(
+        model, processor, model_name=model_name, max_queue=max_queue, max_new_tokens=max_new_tokens
+    )
+
+
+def _load(place: str, device: torch.device, bits: str) -> Any:
+    config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+    answers = "BlipForQuestionAnswering" in (getattr(config, "architectures", None) or ())
+    kind: Any = transformers.BlipForQuestionAnswering if answers else AutoModelForImageTextToText
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if device.type == "cuda" else torch.float32}
+    if bits:
+        options["quantization_config"] = transformers.BitsAndBytesConfig(**QUANTISED[bits])
+        options["device_map"] = {"": device}
+    model = kind.from_pretrained(place, trust_remote_code=False, use_safetensors=True, **options)
+    return model if bits else model.to(device)
+
+
+def _explained(place: str, error: Exception) -> str:
+    words = str(error)
+    if isinstance(error, ImportError) and "torchvision" in words.lower():
+        return f"{place} needs torchvision: pip install 'visavis[vision]'"
+    if isinstance(error, ImportError) and "bitsandbytes" in words.lower():
+        return "models in 4 and 8 bits need bitsandbytes: pip install 'visavis[quantised]'"
+    if Path(place).is_dir() and not list(Path(place).glob("*.safetensors")):
+        return f"there are no weights in {place}: expected *.safetensors (other formats can run code and are not read)"
+    if _wants_own_code(place):
+        return f"{place} comes with code of its own, which is not run; only models that transformers knows are"
+    first = (words.strip() or type(error).__name__).splitlines()[0]
+    return f"{place} cannot be loaded as an image-text-to-text model: {first}"
+
+
+def _wants_own_code(place: str) -> bool:
+    try:
+        return "auto_map" in json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
