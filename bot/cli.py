@@ -49,6 +49,9 @@ def serve(
     redis_url: RedisUrl = None,
     model: Model = None,
     device: Device = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto (default: what is fastest here at no cost), fp32, bf16 or int8.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the model server; 0 lets it decide.")] = None,
     gateways: Annotated[int | None, typer.Option(help="Gateway processes; 1.")] = None,
     public_url: Annotated[

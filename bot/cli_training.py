@@ -57,7 +57,8 @@ def evaluate(
             limit=limit,
         )
         try:
-            evaluate_command(model_folder(settings.model), options, as_json=as_json, device=settings.device)
+            folder, kept = model_folder(settings.model), {"device": settings.device, "precision": settings.precision}
+            evaluate_command(folder, options, as_json=as_json, **kept)
         except ModelNotFound:
             raise
         except ModuleNotFoundError as error:

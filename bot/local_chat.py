@@ -125,9 +125,11 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
         weights = reading.submit(read_weights, folder)  # while this thread imports the rest
         from visavis.models.engine import InferenceEngine
         from visavis.models.loading import load_model
+        from visavis.models.precision import Precision, serve_with
         from visavis.models.words_in_pictures import WordReader
 
         model, processor = load_model(folder, settings.device, read=weights.result)
+        serve_with(model, Precision(settings.precision))
     with InferenceEngine(model, processor, reader=WordReader.find()) as engine:
         yield engine
 

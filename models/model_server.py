@@ -53,7 +53,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--name", default="visavis-embedded", help="what people call the model")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "int8"])
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a computation")
     parser.add_argument("--cache-bytes", type=int, default=256 << 20, help="kept of what was computed from pictures")
     parser.add_argument("--max-queue", type=int, default=64, help="questions that may wait")
@@ -68,6 +68,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine | TransformersE
 
     from visavis.models.engine import InferenceEngine
     from visavis.models.loading import load_model
+    from visavis.models.precision import Precision, serve_with
     from visavis.models.words_in_pictures import WordReader
 
     torch.set_num_threads(max(1, options.threads))
@@ -83,6 +84,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine | TransformersE
             max_new_tokens=longest,
         )
     model, processor = load_model(options.model, options.device)
+    serve_with(model, Precision(options.precision))
     return InferenceEngine(
         model,
         processor,

@@ -20,6 +20,7 @@ from visavis.models.checkpoint_files import shard_names, shown_name
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import Completion, GenerationRequest
 from visavis.models.loading import load_model
+from visavis.models.precision import Precision, serve_with
 from visavis.models.training.caption_metrics import check_installed, score_captions
 from visavis.models.training.evaluation_items import (
     Blank,
@@ -95,6 +96,7 @@ def evaluate(
     options: EvaluationOptions,
     *,
     device: str = "auto",
+    precision: Precision = Precision.AUTO,
     advance: Callable[[int, int], None] | None = None,
 ) -> tuple[Figures, list[Answer]]:
     """Evaluate the checkpoint in `model_dir`: all figures by name (None where there is none), and every answer.
@@ -111,6 +113,7 @@ def evaluate(
     if options.captions is not None:
         check_installed()
     model, processor = load_model(model_dir, device)
+    serve_with(model, precision)
     with InferenceEngine(model, processor, model_name=model_dir.name, reader=WordReader.find()) as engine:
         photos = list(dict.fromkeys(item.image for item in items if item.image is not None))[:SPEED_PHOTOS]
         speed = asyncio.run(measure_speed(engine, model, processor, photos)) if photos else None

@@ -11,11 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from visavis.models.precision import Precision
 from visavis.models.training.evaluation import UNMEASURED, Answer, EvaluationOptions, Figures, evaluate
 
 
 def evaluate_command(
-    model_dir: Path, options: EvaluationOptions, *, as_json: bool = False, device: str = "auto"
+    model_dir: Path,
+    options: EvaluationOptions,
+    *,
+    as_json: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> None:
     """Evaluate, print the figures on stdout (progress goes to stderr) and write `options.predictions` if it is named.
 
@@ -35,6 +41,7 @@ def evaluate_command(
             model_dir,
             options,
             device=device,
+            precision=Precision(precision),
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if options.predictions is not None:

@@ -1,0 +1,92 @@
+"""Linear layers in 8 bits and bf16: near the exact ones, row by row; which parts of a model get them."""
+
+import asyncio
+import copy
+
+import pytest
+import torch
+from tiny_checkpoint import drawn_picture
+from torch import Tensor, nn
+
+from visavis.models.engine import InferenceEngine
+from visavis.models.generation import GenerationRequest
+from visavis.models.precision import LAYERS, Bf16Linear, Int8Linear, Precision, best_for, serve_with
+from visavis.models.processor import Processor
+from visavis.models.visavis_model import VisavisModel
+
+LOWERED = pytest.mark.parametrize("kind", [Int8Linear, Bf16Linear])
+
+
+@pytest.fixture
+def states() -> Tensor:
+    """Rows of very different sizes."""
+    sizes = torch.tensor([1.0, 100.0, 0.01, 1.0])[:, None]
+    return torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(1)) * sizes
+
+
+@pytest.fixture
+def linear() -> nn.Linear:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        return nn.Linear(64, 24).requires_grad_(False)
+
+
+@LOWERED
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_lowered_layer_is_near_the_exact_one(
+    kind: type[nn.Module], has_bias: bool, linear: nn.Linear, states: Tensor
+) -> None:
+    if not has_bias:
+        linear.bias = None  # type: ignore[assignment]
+    exact, lowered = linear(states), kind(linear)(states)
+    assert lowered.shape == exact.shape and lowered.dtype == torch.float32
+    error = (lowered - exact).norm(dim=-1) / exact.norm(dim=-1)
+    assert float(error.max()) < 0.03
+
+
+@LOWERED
+def test_rows_do_not_touch_each_other(kind: type[nn.Module], linear: nn.Linear, states: Tensor) -> None:
+    layer = kind(linear)
+    together = layer(states)
+    spoiled = states.clone()
+    spoiled[0, 1], spoiled[1, 2] = torch.nan, 0
+    torch.testing.assert_close(layer(states[1:, 3:])[0, 0], together[1, 3])
+    kept = layer(spoiled)
+    assert kept[0, 1].isnan().all() and not kept[1].isnan().any()
+    torch.testing.assert_close(kept[1, 3], together[1, 3])
+    torch.testing.assert_close(kept[0, 2:], together[0, 2:])
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.BF16])
+def test_what_runs_once_a_picture_or_turn_is_lowered(tiny_model: VisavisModel, precision: Precision) -> None:
+    model = copy.deepcopy(tiny_model)
+    assert serve_with(model, precision) is precision
+    left = {name.split(".")[0] for name, module in model.named_modules() if type(module) is nn.Linear}
+    assert left == {"decoder"}
+    kept = [name for name, module in model.decoder.named_modules() if type(module) is LAYERS[precision]]
+    assert kept == [f"layers.{layer}.cross_attention.key_value" for layer in range(len(model.decoder.layers))]
+
+
+def test_fp32_changes_nothing(tiny_model: VisavisModel) -> None:
+    model = copy.deepcopy(tiny_model)
+    assert serve_with(model, Precision.FP32) is Precision.FP32
+    assert not any(isinstance(module, Int8Linear | Bf16Linear) for module in model.modules())
+
+
+@pytest.mark.parametrize(("has", "expected"), [(True, Precision.INT8), (False, Precision.FP32)])
+def test_auto_asks_the_processor(monkeypatch: pytest.MonkeyPatch, has: bool, expected: Precision) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: has)
+    assert best_for(torch.device("cpu")) is expected
+    assert best_for(torch.device("cuda")) is Precision.FP32
+
+
+async def test_answers_in_8_bits_are_the_same_in_any_company(
+    tiny_model: VisavisModel, tiny_processor: Processor
+) -> None:
+    model = copy.deepcopy(tiny_model)
+    serve_with(model, Precision.INT8)
+    with InferenceEngine(model, tiny_processor, max_new_tokens=12) as engine:
+        images = [engine.add_image(drawn_picture(color)) for color in ("red", "blue", "green")]
+        requests = [GenerationRequest(f"what is it {number}?", (), images[number % 3]) for number in range(9)]
+        together = await asyncio.gather(*map(engine.generate, requests))
+        assert [answer.text for answer in together] == [(await engine.generate(one)).text for one in requests]
