@@ -1,20 +1,24 @@
 """The shape of a visavis model: nested vision, text, fusion and decoder configurations.
 
-It knows sizes and kinds only, never files, devices or training. An absent part is None, not a flag. Plain data classes,
-since importing transformers' own takes longer than an answer; `transformers_classes` gives them that form.
+It knows sizes and kinds only, never weights, devices or training. An absent part is None, not a flag. Plain data
+classes, since importing transformers' own takes longer than an answer; `transformers_classes` gives them that form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from visavis.models.confidence import Calibration
 from visavis.models.tower_configs import BertConfig, Dinov2Config, TowerConfig
 
-FUSION_KINDS = ("cross_attention",)
+FUSION_KINDS = ("cross_attention", "mmbt", "concat", "birnn_cnn")
+READERS_OF_WORDS = ("mmbt", "birnn_cnn")
+"""Kinds that read words themselves: their text tower is made of embeddings alone, without layers."""
 OWN_TOWERS: dict[str, type[TowerConfig]] = {"dinov2": Dinov2Config, "bert": BertConfig}
+DEFAULT_TOWERS = {"vision": "dinov2", "text": "bert"}
 Part = TypeVar("Part")
 
 
@@ -51,13 +55,15 @@ class ObjectConfig:
 
 @dataclass
 class FusionConfig:
-    """How text and picture are joined. `intermediate_size` is the width of the feed-forward part."""
+    """How text and picture are joined (`models/fusion`). `intermediate_size` is the width of the feed-forward part,
+    `region_grid` how many regions a side `mmbt` cuts the picture into."""
 
     kind: str = "cross_attention"
     hidden_size: int = 384
     num_hidden_layers: int = 2
     num_attention_heads: int = 6
     intermediate_size: int = 768
+    region_grid: int = 4
     dropout: float = 0.1
 
 
@@ -81,12 +87,14 @@ class DecoderConfig:
 class ModelConfig:
     """Nested parts, each given as a configuration or its dictionary and kept as a configuration.
 
-    `vision` and `text` may be of any kind that transformers has: those that are not ours are kept as its
+    `vision` and `text` may be of any kind that transformers has, and may be named by a folder whose `config.json` is
+    read (of CLIP or SigLIP, which hold two, the right one is taken): those that are not ours are kept as transformers'
     configurations. `objects` is None without an object tower, `calibration` before `visavis calibrate`; with
     `photo_head` the model tells photos from other pictures.
 
     Raises:
         ValueError: the widths of fusion and decoder differ, or the fusion kind is unknown.
+        OSError: a folder holds no configuration.
     """
 
     vision: Any = field(default_factory=Dinov2Config)
@@ -98,7 +106,7 @@ class ModelConfig:
     photo_head: bool = False
 
     def __post_init__(self) -> None:
-        self.vision, self.text = _tower(self.vision, "dinov2"), _tower(self.text, "bert")
+        self.vision, self.text = tower_config(self.vision, "vision"), tower_config(self.text, "text")
         self.objects = None if self.objects is None else _part(ObjectConfig, self.objects)
         self.calibration = None if self.calibration is None else _part(Calibration, self.calibration)
         self.fusion, self.decoder = _part(FusionConfig, self.fusion), _part(DecoderConfig, self.decoder)
@@ -137,12 +145,17 @@ def _part(kind: type[Part], value: Part | Mapping[str, Any]) -> Part:
     return kind(**{item.name: value[item.name] for item in fields(kind) if item.name in value})  # type: ignore[arg-type]
 
 
-def _tower(value: Any, default_type: str) -> Any:
-    """Ours where we have the kind, given in whatever form."""
+def tower_config(value: Any, part: str) -> Any:
+    """The configuration of the `vision` or `text` tower, ours where we have the kind, given in whatever form."""
     if isinstance(value, TowerConfig):
         return value
+    if isinstance(value, str | Path):
+        from transformers import AutoConfig
+
+        whole = AutoConfig.from_pretrained(value, local_files_only=True)
+        value = getattr(whole, f"{part}_config", whole)
     options = dict(value if isinstance(value, Mapping) else value.to_dict())
-    model_type = options.pop("model_type", default_type)
+    model_type = options.pop("model_type", DEFAULT_TOWERS[part])
     own = OWN_TOWERS[model_type].from_options(options) if model_type in OWN_TOWERS else None
     if own is not None or not isinstance(value, Mapping):
         return own or value

@@ -94,7 +94,8 @@ def heat_maps(model: VisavisModel, memory: Memory, ids: Tensor, patches: int, re
     looked = [weights.detach().mean(dim=1)[0] for weights in seen]
     heat = rollout([weights.detach().mean(dim=1)[0] for weights in own], looked) if reading is Reading.ROLLOUT else None
     heat = torch.stack(looked).mean(dim=0) if heat is None else heat
-    return as_grid(heat[:, : patches - model.config.tag_rows], model.config.object_cells)
+    cells, places = model.config.object_cells, patches - model.config.tag_rows
+    return as_grid(heat[:, :places], 0 if places == cells else cells)  # of birnn_cnn the cells are all there is
 
 
 def decode_openly(decoder: GenerationDecoder, ids: Tensor, memory: Memory) -> tuple[Tensor, list[Tensor], list[Tensor]]:

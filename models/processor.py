@@ -51,7 +51,9 @@ class Vocabulary:
 
 
 class Processor:
-    """`images` makes pixels, `questions` reads what is asked (at most `MAX_TEXT_TOKENS`), `answers` what is said.
+    """`images` makes pixels, `questions` reads what is asked, `answers` what is said.
+
+    A text has at most `MAX_TEXT_TOKENS`, or fewer where the questions' tokenizer truncates earlier.
 
     Raises:
         ValueError: the questions' vocabulary has no padding token.
@@ -59,7 +61,8 @@ class Processor:
 
     def __init__(self, images: ImageProcessor, questions: Vocabulary, answers: Vocabulary) -> None:
         self.images, self.questions, self.answers = images, questions, answers
-        questions.tokenizer.enable_truncation(MAX_TEXT_TOKENS, strategy="longest_first")
+        limit = (questions.tokenizer.truncation or {}).get("max_length", MAX_TEXT_TOKENS)
+        questions.tokenizer.enable_truncation(min(limit, MAX_TEXT_TOKENS), strategy="longest_first")
         questions.tokenizer.enable_padding(pad_id=questions.special_id("pad_token"))
 
     @classmethod

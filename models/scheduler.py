@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from visavis.models.answer import Answer
 from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine_jobs import EngineCounters, Job, Outbox, WaitingLine
-from visavis.models.errors import ModelError
+from visavis.models.errors import BadRequest, ModelError
 from visavis.models.generation import FinishReason, GenerationChunk, GenerationRequest, spoken
 from visavis.models.grounding import word_heat
 from visavis.models.image_states import ImageStates
@@ -140,8 +140,10 @@ class Scheduler:
         self._counters.completed += 1
 
     def _explain(self, job: Job, answer: str, state: ImageState) -> None:
-        memory, _, patches = self._fuse(job.request, state)
-        heat = word_heat(self._model, self._processor, memory, answer, patches, region=job.look.region)
+        if state.shown == self._model.config.tag_rows:
+            raise BadRequest("this model keeps no places of the picture, so its answers cannot be explained")
+        memory, _, _ = self._fuse(job.request, state)
+        heat = word_heat(self._model, self._processor, memory, answer, state.shown, region=job.look.region)
         self._outbox.put(job, heat)
 
     def _state(self, job: Job) -> ImageState | None:

@@ -25,14 +25,14 @@ from transformers import (
     PreTrainedTokenizerFast,
     ProcessorMixin,
 )
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from visavis.models.config import ModelConfig
 from visavis.models.image_processor import IMAGENET_MEAN, IMAGENET_STD, ImageProcessor
 from visavis.models.processor import Processor, Vocabulary
 from visavis.models.tower_configs import TowerConfig
-from visavis.models.transformers_generation import GenerationCache, PromptEncoder
-from visavis.models.visavis_model import VisavisModel, memory_mask
+from visavis.models.transformers_generation import EncodedMemory, GenerationCache, PromptEncoder
+from visavis.models.visavis_model import VisavisModel
 from visavis.models.weight_files import holds_integers, read_weights
 
 PARTS = tuple(part.name for part in fields(ModelConfig))
@@ -128,7 +128,7 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
         token_type_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         patch_mask: Tensor | None = None,
-        encoder_outputs: BaseModelOutput | None = None,
+        encoder_outputs: EncodedMemory | None = None,
         decoder_input_ids: Tensor | None = None,
         labels: Tensor | None = None,
         cache: EncoderDecoderCache | None = None,
@@ -136,18 +136,16 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
     ) -> Seq2SeqLMOutput:
         """Teacher forcing (`labels` (B, S), -100 is ignored) or one step of `generate` (`encoder_outputs` given; with
         a `cache` only the new ids)."""
-        if attention_mask is None:
-            attention_mask = torch.ones_like(_needed(input_ids, "input_ids"))
         if encoder_outputs is None:
             ids = _needed(input_ids, "input_ids")
+            attention_mask = torch.ones_like(ids) if attention_mask is None else attention_mask
             encoder_outputs = PromptEncoder(self)(ids, attention_mask, token_type_ids, pixel_values, patch_mask)
         if decoder_input_ids is None:
             decoder_input_ids = self.shift_right(_needed(labels, "labels or decoder_input_ids"))
         states = _needed(encoder_outputs.last_hidden_state, "encoder_outputs")
-        mask = memory_mask(states.shape[1] - attention_mask.shape[1], attention_mask, patch_mask)
         past = None if cache is None else GenerationCache(cache)
         memory = self.decoder.remember(states) if past is None else past.memory(lambda: self.decoder.remember(states))
-        logits = self.decoder(decoder_input_ids, memory, mask, past)
+        logits = self.decoder(decoder_input_ids, memory, encoder_outputs.memory_mask, past)
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
         return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=states)
 
@@ -160,9 +158,8 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """`generate` hands the answer so far as `input_ids`, and a cache of its own unless that is turned off."""
         cache = kwargs.get("cache", kwargs.get("past_key_values"))  # newer versions call it `cache`
-        kept = {name: kwargs.get(name) for name in ("attention_mask", "patch_mask", "encoder_outputs")}
         new_ids = input_ids if cache is None else input_ids[:, cache.get_seq_length() :]
-        return {"decoder_input_ids": new_ids, "cache": cache, **kept}
+        return {"decoder_input_ids": new_ids, "cache": cache, "encoder_outputs": kwargs["encoder_outputs"]}
 
 
 class VisavisImageProcessor(BaseImageProcessor):

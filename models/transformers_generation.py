@@ -6,6 +6,7 @@ Shape letters: B turns, T text tokens, P patches, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +15,18 @@ from transformers import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from visavis.models.kv_cache import KeyValue
-from visavis.models.visavis_model import VisavisModel
+from visavis.models.visavis_model import VisavisModel, memory_mask
+
+
+@dataclass
+class EncodedMemory(BaseModelOutput):
+    """What `generate` hands from step to step: memory states (B, P + M, D) and their mask (B, 1, 1, P + M)."""
+
+    memory_mask: Tensor | None = None
 
 
 class PromptEncoder(nn.Module):
-    """Picture and text to memory states (B, P + T, D), in the form that `generate` expects of an encoder."""
+    """Picture and text to memory states (B, P + M, D), in the form that `generate` expects of an encoder."""
 
     main_input_name = "input_ids"
 
@@ -34,14 +42,16 @@ class PromptEncoder(nn.Module):
         pixel_values: Tensor | None = None,
         patch_mask: Tensor | None = None,
         **_: Any,
-    ) -> BaseModelOutput:
+    ) -> EncodedMemory:
         """Pixels (B, 3, H, W) and text (B, T)."""
         if pixel_values is None:
             raise ValueError("pixel_values are needed: this model answers about a picture")
         image = self.model.image_state(self.model.encode_image(pixel_values))
         states = self.model.encoder.read(input_ids, attention_mask, token_type_ids)
-        fused = self.model.encoder.fuse(image.fusion, states, attention_mask, patch_mask)
-        return BaseModelOutput(last_hidden_state=torch.cat([image.patches, fused], dim=1))
+        fused = self.model.encoder.fuse(image, states, attention_mask, patch_mask)
+        shown = self.model.encoder.fusion.shown
+        mask = memory_mask(image.shown, fused.segments > 0, None if patch_mask is None else patch_mask[:, shown])
+        return EncodedMemory(torch.cat([image.patches[:, shown], fused.states], dim=1), memory_mask=mask)
 
 
 class GenerationCache:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from visavis.models.errors import ModelError
@@ -23,7 +25,7 @@ class VisionTower(nn.Module):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
-        self.model = AutoModel.from_config(config)
+        self.model = _class_of(config)._from_config(config)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) normalised pixels -> (B, P, D_v)."""
@@ -35,8 +37,7 @@ class TextTower(nn.Module):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
-        pooling = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta") else {}
-        self.model = AutoModel.from_config(config, **pooling)
+        self.model = _class_of(config)._from_config(config, **_without_pooler(config))
         self._knows_types = "token_type_ids" in inspect.signature(self.model.forward).parameters
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
@@ -44,6 +45,36 @@ class TextTower(nn.Module):
         types = {"token_type_ids": token_type_ids} if self._knows_types else {}
         states = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
         return states.last_hidden_state  # type: ignore[no-any-return]
+
+
+def pretrained_tower(folder: Path, part: str) -> PreTrainedModel:
+    """The `vision` or `text` model of a folder with its weights; of CLIP or SigLIP, which hold both, the one asked for.
+
+    Raises:
+        OSError: the folder holds no such model. ValueError: a weight is missing.
+    """
+    disable_progress_bar()
+    set_verbosity_error()  # the other tower's weights are left over
+    whole = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = getattr(whole, f"{part}_config", whole)
+    options: dict[str, Any] = {"config": config, "output_loading_info": True, "local_files_only": True}
+    options |= _without_pooler(config) if part == "text" else {}
+    model, info = _class_of(config).from_pretrained(folder, dtype=torch.float32, **options)
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
+        raise ValueError(f"the {part} tower in {folder} lacks the weight {missing[0]}")
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _class_of(config: PreTrainedConfig) -> Any:
+    """`AutoModel` does not know every tower: SigLIP's text model, for one, is only found by its name."""
+    if type(config) in MODEL_MAPPING:
+        return MODEL_MAPPING[type(config)]
+    return getattr(transformers, type(config).__name__.removesuffix("Config") + "Model")
+
+
+def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
+    return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta") else {}
 
 
 def translated(folder: Path) -> VisavisForConditionalGeneration:

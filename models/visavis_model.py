@@ -7,7 +7,6 @@ Shape letters: N pictures, B turns, A answers, T text tokens, S answer tokens, P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.models.config import ModelConfig
-from visavis.models.fusion import create_fusion
+from visavis.models.fusion import Fused, create_fusion
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.image_features import ImageFeatures
 from visavis.models.kv_cache import KeyValue, KVCache
@@ -30,7 +29,10 @@ INITIAL_STD = 0.02
 @dataclass(frozen=True)
 class ImageState:
     """All that is computed from the picture alone: `patches` (N, P, D), with the object tower's cells and tags behind
-    them, every layer's keys and values of them, and the probability that it is a photo (N,), if the model can tell."""
+    them, every layer's keys and values of them, and the probability that it is a photo (N,), if the model can tell.
+
+    `decoder` holds only the positions that the fusion encoder's kind shows to the decoder.
+    """
 
     patches: Tensor
     fusion: tuple[KeyValue, ...]
@@ -43,6 +45,11 @@ class ImageState:
             return self
         fusion, decoder = (tuple(memory.rows(index) for memory in part) for part in (self.fusion, self.decoder))
         return ImageState(self.patches[index], fusion, decoder, None if self.photo is None else self.photo[index])
+
+    @property
+    def shown(self) -> int:
+        """How many of the picture's positions the decoder attends to."""
+        return self.decoder[0].key.shape[2]
 
     @property
     def nbytes(self) -> int:
@@ -83,22 +90,15 @@ class FusedEncoder(nn.Module):
         self.photo_head = PhotoHead(config.summary_size) if config.photo_head else None
         same = config.text.hidden_size == width
         self.text_projection = nn.Identity() if same else nn.Linear(config.text.hidden_size, width)
-        self.fusion = create_fusion(config.fusion)
+        self.fusion = create_fusion(config.fusion, config.object_cells, config.tag_rows)
 
     def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(B, T) ids -> text states (B, T, D_t), before any picture."""
         return self.text(input_ids, attention_mask, token_type_ids)  # type: ignore[no-any-return]
 
-    def fuse(
-        self,
-        image: Sequence[KeyValue],
-        states: Tensor,
-        attention_mask: Tensor,
-        patch_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Text states (B, T, D_t) and the patches' keys and values -> fused text states (B, T, D)."""
-        text_mask, patch_mask = _row_mask(attention_mask), _row_mask(patch_mask)
-        return self.fusion(self.text_projection(states), image, text_mask, patch_mask)  # type: ignore[no-any-return]
+    def fuse(self, image: ImageState, states: Tensor, segments: Tensor, patch_mask: Tensor | None = None) -> Fused:
+        """Text states (B, T, D_t) of a picture's texts, kept apart by `segments` as `FusionEncoder` has it."""
+        return self.fusion(self.text_projection(states), image.patches, image.fusion, segments, patch_mask)
 
 
 class VisavisModel(nn.Module):
@@ -148,7 +148,8 @@ class VisavisModel(nn.Module):
         return self._state_of(torch.cat([state.patches[:, : -tags.read_tokens], rows], dim=1), None)
 
     def _state_of(self, patches: Tensor, photo: Tensor | None) -> ImageState:
-        return ImageState(patches, self.encoder.fusion.remember(patches), self.decoder.remember(patches), photo)
+        fusion = self.encoder.fusion
+        return ImageState(patches, fusion.remember(patches), self.decoder.remember(patches[:, fusion.shown]), photo)
 
     def fuse(
         self,
@@ -166,10 +167,14 @@ class VisavisModel(nn.Module):
         self, image: ImageState, states: Tensor, attention_mask: Tensor, patch_mask: Tensor | None = None
     ) -> Memory:
         """`fuse` for text states (B, T, D_t) that are known already: a frozen text encoder's are worth keeping."""
-        fused = self.encoder.fuse(image.fusion, states, attention_mask, patch_mask)
-        text = self.decoder.remember(fused)
-        layers = tuple(seen.join(said) for seen, said in zip(image.decoder, text, strict=True))
-        return Memory(layers, memory_mask(image.patches.shape[1], attention_mask, patch_mask))
+        fused = self.encoder.fuse(image, states, attention_mask, patch_mask)
+        shown = None if patch_mask is None else patch_mask[:, self.encoder.fusion.shown]
+        return Memory(self.join(image, fused), memory_mask(image.shown, fused.segments > 0, shown))
+
+    def join(self, image: ImageState, fused: Fused) -> tuple[KeyValue, ...]:
+        """Keys and values of what the decoder attends to, (B, H, P + M, d): the shown picture, then what was fused."""
+        text = self.decoder.remember(fused.states)
+        return tuple(seen.join(said) for seen, said in zip(image.decoder, text, strict=True))
 
     def decode(self, decoder_input_ids: Tensor, memory: Memory, cache: KVCache | None = None) -> Tensor:
         """(B, S) ids -> logits (B, S, V); with a cache only the new ids are given."""
@@ -189,16 +194,9 @@ class VisavisModel(nn.Module):
         )
 
 
-def _row_mask(mask: Tensor | None) -> Tensor | None:
-    """(B, M), the same for every query, or (B, S, M) -> (B, 1, 1 or S, M)."""
-    if mask is None:
-        return None
-    return mask.bool()[:, None] if mask.dim() == 3 else mask.bool()[:, None, None]
-
-
-def memory_mask(patches: int, attention_mask: Tensor, patch_mask: Tensor | None) -> Tensor | None:
-    """(B, 1, 1, P + T), or None where everything may be attended to: attention without a mask is faster."""
-    text = attention_mask.bool()
+def memory_mask(patches: int, fused_mask: Tensor, patch_mask: Tensor | None) -> Tensor | None:
+    """(B, 1, 1, P + M), or None where everything may be attended to: attention without a mask is faster."""
+    text = fused_mask.bool()
     if patch_mask is None:
         if bool(text.all()):
             return None

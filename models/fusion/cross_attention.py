@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.models.attention import Attention, FeedForward
+from visavis.models.fusion.interface import Fused
 from visavis.models.kv_cache import KeyValue
 
 
@@ -30,7 +31,7 @@ class FusionLayer(nn.Module):
         self.cross_gate = nn.Parameter(torch.zeros(width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, text: Tensor, image: KeyValue, text_mask: Tensor, patch_mask: Tensor | None) -> Tensor:
+    def forward(self, text: Tensor, image: KeyValue, text_mask: Tensor | None, patch_mask: Tensor | None) -> Tensor:
         """(B, T, D) text states and the patches' keys and values -> (B, T, D)."""
         normed = self.self_norm(text)
         mixed = self.self_attention(normed, self.self_attention.remember(normed), text_mask)
@@ -43,6 +44,8 @@ class FusionLayer(nn.Module):
 class CrossAttentionFusion(nn.Module):
     """A stack of gated layers. The patches' keys and values depend on the picture alone: made once a picture."""
 
+    shown = slice(None)
+
     def __init__(self, layers: int, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(FusionLayer(width, heads, inner, dropout) for _ in range(layers))
@@ -54,19 +57,24 @@ class CrossAttentionFusion(nn.Module):
         return tuple(attention.remember(patches) for attention in attentions)
 
     def forward(
-        self, text: Tensor, image: Sequence[KeyValue], text_mask: Tensor, patch_mask: Tensor | None = None
-    ) -> Tensor:
-        """Fuse once a turn.
+        self,
+        text: Tensor,
+        patches: Tensor,
+        memory: Sequence[KeyValue],
+        segments: Tensor,
+        patch_mask: Tensor | None = None,
+    ) -> Fused:
+        """As `FusionEncoder` says; the fused states stand where the text's stood, M = T."""
+        seen = None if patch_mask is None else patch_mask.bool()[:, None, None]
+        text_mask = _own_text(segments)
+        for layer, image in zip(self.layers, memory, strict=True):
+            text = layer(text, image, text_mask, seen)
+        return Fused(self.norm(text), segments)
 
-        Args:
-            text: text states (B, T, D).
-            image: what `remember` gave, rows aligned with `text`.
-            text_mask, patch_mask: broadcast to (B, 1, T, T) and (B, 1, T, P), True means may attend; no patch mask
-                means all.
 
-        Returns:
-            Fused text states (B, T, D).
-        """
-        for layer, memory in zip(self.layers, image, strict=True):
-            text = layer(text, memory, text_mask, patch_mask)
-        return self.norm(text)  # type: ignore[no-any-return]
+def _own_text(segments: Tensor) -> Tensor | None:
+    """(B, T) -> (B, 1, T, T), True within a text (and within padding, which nobody reads); None where each row is one
+    whole text: attention without a mask is faster."""
+    if bool((segments == segments[:, :1]).all()):
+        return None
+    return (segments[:, :, None] == segments[:, None, :])[:, None]

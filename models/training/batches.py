@@ -61,9 +61,9 @@ class PackedAnswers:
         same = self.answer_id[:, :, None] == self.answer_id[:, None, :]
         return (same & torch.ones_like(same[0]).tril())[:, None]
 
-    def memory_mask(self, text_segments: Tensor, patches: int) -> Tensor:
-        """(N, 1, S, P + T): all patches, and the answer's own text; `text_segments` (N, T) counts from 1."""
-        own = self.text_id[:, :, None] == text_segments[:, None, :]
+    def memory_mask(self, segments: Tensor, patches: int) -> Tensor:
+        """(N, 1, S, P + M): all patches, and what was fused of the answer's own text; `segments` (N, M) from 1."""
+        own = self.text_id[:, :, None] == segments[:, None, :]
         return torch.cat([own.new_ones(*own.shape[:2], patches), own], dim=2)[:, None]
 
 

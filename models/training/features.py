@@ -8,6 +8,7 @@ frozen weights, so that another encoder never reads them.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -82,8 +83,8 @@ def _load(file: Path) -> ImageFeatures:
 
 
 def pool_patches(features: ImageFeatures) -> ImageFeatures:
-    """Average patches two by two: (N, 1 + G * G, D) with a class token first -> (N, 1 + G * G / 4, D)."""
-    first, patches = features.patches[:, :1], features.patches[:, 1:]
+    """Average patches two by two: (N, 1 + G * G, D), here with a class token first -> (N, 1 + G * G / 4, D)."""
+    first, patches = _parts(features.patches)
     side = int(patches.shape[1] ** 0.5)
     pooled = F.avg_pool2d(patches.transpose(1, 2).unflatten(2, (side, side)), 2).flatten(2).transpose(1, 2)
     return replace(features, patches=torch.cat([first, pooled], dim=1))
@@ -91,9 +92,15 @@ def pool_patches(features: ImageFeatures) -> ImageFeatures:
 
 def drop_patches(features: ImageFeatures, share: float = 0.5) -> ImageFeatures:
     """Keep a random `share` of the patches, the same places in all pictures: (N, 1 + M, D) -> (N, 1 + share M, D)."""
-    first, patches = features.patches[:, :1], features.patches[:, 1:]
+    first, patches = _parts(features.patches)
     kept = torch.randperm(patches.shape[1])[: int(patches.shape[1] * share)]
     return replace(features, patches=torch.cat([first, patches[:, kept]], dim=1))
+
+
+def _parts(states: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens before the grid (a class token, where the tower has one), patches."""
+    start = states.shape[1] - math.isqrt(states.shape[1]) ** 2
+    return states[:, :start], states[:, start:]
 
 
 def frozen_weights(model: VisavisModel, later: int) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from typing import Any
 @dataclass(frozen=True)
 class TrainingSettings:
     """A run's folders and numbers. Paths are strings so that the file is plain JSON.
+
+    A new model takes its towers from `towers` (`vision`, `text`, and `objects` where there is one); `vision` and `text`
+    name other folders that transformers reads, and `fusion` holds options of its `FusionConfig`, such as the kind.
 
     `epochs` sets the length; with `budget_minutes` the learning-rate schedule follows the clock instead and the run
     ends in time on any machine. Until the share `pool_until` of the run is done, patches are averaged two by two: a
@@ -27,6 +30,9 @@ class TrainingSettings:
 
     data: tuple[str, ...] = ()
     towers: str = ""
+    vision: str = ""
+    text: str = ""
+    fusion: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
     output: str = "run"
     feature_cache: str = ""

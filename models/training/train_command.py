@@ -59,7 +59,7 @@ def starting_point(settings: TrainingSettings, photos: Sequence[Photo]) -> tuple
         model, processor = load_model(settings.start_from, "cpu")
         tagged = model.encoder.tags is not None or not settings.towers
         return (model if tagged else with_tags(model, processor, Path(settings.towers))), processor
-    if not settings.towers:
+    if not (settings.towers or (settings.vision and settings.text)):
         raise ValueError(
             "a new model needs `towers` (folders `vision` and `text`); or name a checkpoint as `start_from`"
         )

@@ -205,11 +205,9 @@ class Trainer:
         states, segments = self.texts.pack([row.texts for row in rows])
         with self.autocast():
             image = self._see(features)
-            own_text = segments[:, :, None] == segments[:, None, :]
-            fused = self.model.encoder.fuse(image.fusion, states, own_text)
-            text = self.model.decoder.remember(fused)
-            memory = [seen.join(said) for seen, said in zip(image.decoder, text, strict=True)]
-            mask = answers.memory_mask(segments, image.patches.shape[1])
+            fused = self.model.encoder.fuse(image, states, segments)
+            memory = self.model.join(image, fused)
+            mask = answers.memory_mask(fused.segments, image.shown)
             hidden = self.model.decoder.states(answers.input_ids, answers.positions, memory, mask, answers.self_mask())
             return self.model.decoder.logits(hidden[answers.answer_id > 0]).float()
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from tiny_training import trainer_of
 from torch import Tensor
 
+from visavis.models.config import FUSION_KINDS
 from visavis.models.image_features import ImageFeatures
 from visavis.models.processor import Processor
 from visavis.models.training.batches import Row, make_row, pack_answers
@@ -23,10 +24,11 @@ from visavis.models.training.tag_lessons import Shown
 from visavis.models.training.trainer import Trainer, grouped, shown_instead
 
 
+@pytest.mark.parametrize("kind", FUSION_KINDS)
 def test_packed_answers_cost_what_single_ones_cost(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor, kind: str
 ) -> None:
-    trainer = trainer_of(photos, settings, tiny_processor)
+    trainer = trainer_of(photos, settings, tiny_processor, kind)
     examples = [examples_of(photo, random.Random(3)) for photo in photos]
     rows = [make_row(photo, items, tiny_processor, 16) for photo, items in zip(photos, examples, strict=True)]
     with torch.no_grad():
@@ -47,10 +49,12 @@ def _single_loss(trainer: Trainer, photo: Photo, text: tuple, ids: list[int]) ->
     return float(F.cross_entropy(logits[0], torch.tensor(ids), reduction="sum")) / math.sqrt(len(ids))
 
 
+@pytest.mark.parametrize("kind", FUSION_KINDS)
 def test_two_photos_are_learned_by_heart(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor, kind: str
 ) -> None:
-    trainer = trainer_of(photos, replace(settings, epochs=150, short_share=0.0, learning_rate=1e-2), tiny_processor)
+    quick = replace(settings, epochs=150, short_share=0.0, learning_rate=1e-2)
+    trainer = trainer_of(photos, quick, tiny_processor, kind)
     losses = [report.loss for report in trainer.train()]
     assert losses[0] > 3
     assert losses[-1] < 0.1

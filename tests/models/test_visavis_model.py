@@ -69,9 +69,9 @@ def test_closed_gates_make_the_fusion_text_only(tiny_processor: Processor, pixel
     question = tiny_processor.encode_question("what is it?")
 
     def fused(row: int) -> Tensor:
-        image = model.encoder.fusion.remember(model.encoder.image_projection(model.encode_image(pixels[row : row + 1])))
+        image = model.image_state(model.encode_image(pixels[row : row + 1]))
         states = model.encoder.read(question["input_ids"], question["attention_mask"], question["token_type_ids"])
-        return model.encoder.fuse(image, states, question["attention_mask"])
+        return model.encoder.fuse(image, states, question["attention_mask"]).states
 
     with torch.inference_mode():
         assert not torch.allclose(fused(0), fused(1))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
-from visavis.models.config import ModelConfig
+from visavis.models.config import READERS_OF_WORDS, ModelConfig
 from visavis.models.image_processor import ImageProcessor
 from visavis.models.processor import Processor
 from visavis.models.training.vocabulary import SPECIAL_PIECES, answer_vocabulary, question_vocabulary
@@ -29,19 +29,21 @@ def tiny_processor() -> Processor:
     return Processor(ImageProcessor(size=28), question_vocabulary(pieces), answer_vocabulary(ANSWER_TEXTS, 300))
 
 
-def tiny_model(processor: Processor, seed: int = 0) -> VisavisModel:
-    """Gates are opened, so that picture and text both matter."""
+def tiny_model(processor: Processor, seed: int = 0, kind: str = "cross_attention") -> VisavisModel:
+    """Gates are opened, so that picture and text both matter. `birnn_cnn` gets an object tower of four cells."""
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = ModelConfig(
         vision={**sizes, "model_type": "dinov2", "image_size": 28, "patch_size": 7, "mlp_ratio": 2},
+        objects={"resolution": 64} if kind == "birnn_cnn" else None,
         text={
             **sizes,
+            "num_hidden_layers": 0 if kind in READERS_OF_WORDS else 2,
             "model_type": "bert",
             "vocab_size": len(processor.questions),
             "intermediate_size": 32,
             "max_position_embeddings": 130,
         },
-        fusion={**sizes, "intermediate_size": 32},
+        fusion={**sizes, "intermediate_size": 32, "kind": kind, "region_grid": 2},
         decoder={
             **sizes,
             "intermediate_size": 32,
@@ -53,7 +55,9 @@ def tiny_model(processor: Processor, seed: int = 0) -> VisavisModel:
     model = VisavisModel(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.dim() > 1 or "gate" in name:
+            if ".objects.network." in name and parameter.dim() > 1:
+                torch.nn.init.kaiming_normal_(parameter)
+            elif parameter.dim() > 1 or "gate" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.5)
         model.decoder.position_embedding.weight *= 3  # no babbling of one token
         for token in range(len(processor.answers)):
@@ -85,3 +89,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+def picture_of(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")

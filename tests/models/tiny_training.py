@@ -39,8 +39,10 @@ def quick_settings(folder: Path) -> TrainingSettings:
     )
 
 
-def trainer_of(photos: list[Photo], settings: TrainingSettings, processor: Processor) -> Trainer:
-    sizes = tiny_checkpoint.tiny_model(processor).config
+def trainer_of(
+    photos: list[Photo], settings: TrainingSettings, processor: Processor, kind: str = "cross_attention"
+) -> Trainer:
+    sizes = tiny_checkpoint.tiny_model(processor, kind=kind).config
     torch.manual_seed(settings.seed)
     model = VisavisModel(sizes)
     for module in model.modules():
