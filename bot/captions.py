@@ -31,7 +31,7 @@ async def captions(settings: Settings, photos: Sequence[Path], show: Show) -> bo
     """
     images = MemoryImages(settings.limits.image)
     all_well = True
-    with open_engine(settings) as engine, _progress(len(photos)) as advance:
+    with open_engine(settings) as engine, progress(len(photos), "captions") as advance:
         for photo in photos:
             images.clear()
             result = await _caption(LocalConversation(engine, images), photo)
@@ -89,11 +89,11 @@ def csv_printer() -> Show:
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], object]]:
+def progress(total: int, label: str) -> Iterator[Callable[[], object]]:
     """A bar on standard error for several photos, where that is a terminal; results still go to standard output."""
     if total < 2 or not sys.stderr.isatty():
         yield lambda: None
         return
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("captions", total=total)
+        task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)

@@ -173,6 +173,34 @@ def caption(
 
 
 @app.command()
+def search(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos, in it and below.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What they should show.")],
+    count: Annotated[int, typer.Option(min=1, help="At most so many photos.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a photo.")] = False,
+    data_dir: DataDir = None,
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """Find photos by what they show; the likest comes first.
+
+    Every photo is looked at once; later searches in the same folder are quick.
+    Example: visavis search photos/ "a dog in the snow"
+    """
+    settings = read_settings(data_dir=data_dir, model=model, device=device)
+    from visavis.bot.captions import find_photos
+
+    with sentences():
+        photos = find_photos([folder])
+        if not photos:
+            fail("there are no photos in that folder", code=1)
+        from visavis.bot import search as searching
+
+        if not searching.search(settings, photos, text, count, as_json=as_json):
+            raise typer.Exit(1)
+
+
+@app.command()
 def explain(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A JPEG, PNG, WebP or GIF file.")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -41,3 +42,13 @@ def shard_names(folder: Path) -> list[str]:
 def shown_name(folder: Path) -> str:
     """What people read as the model's name: no path of the machine leaves it."""
     return EMBEDDED_NAME if folder.resolve() == EMBEDDED.resolve() else folder.resolve().name
+
+
+def weights_sha256(folder: Path) -> str:
+    """The sha256 of all shards in order of name: what a checkpoint is, whatever it is called."""
+    digest = hashlib.sha256()
+    for name in shard_names(folder):
+        with (folder / name).open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -84,13 +84,20 @@ class DecoderConfig:
 
 
 @dataclass
+class SharedConfig:
+    """One space for pictures and texts (`shared_space`); `size` is that of its vectors."""
+
+    size: int = 256
+
+
+@dataclass
 class ModelConfig:
     """Nested parts, each given as a configuration or its dictionary and kept as a configuration.
 
     `vision` and `text` may be of any kind that transformers has, and may be named by a folder whose `config.json` is
     read (of CLIP or SigLIP, which hold two, the right one is taken): those that are not ours are kept as transformers'
-    configurations. `objects` is None without an object tower, `calibration` before `visavis calibrate`; with
-    `photo_head` the model tells photos from other pictures.
+    configurations. `objects` is None without an object tower, `shared` without a space for search, `calibration`
+    before `visavis calibrate`; with `photo_head` the model tells photos from other pictures.
 
     Raises:
         ValueError: the widths of fusion and decoder differ, or the fusion kind is unknown.
@@ -104,11 +111,13 @@ class ModelConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     calibration: Calibration | None = None
     photo_head: bool = False
+    shared: SharedConfig | None = None
 
     def __post_init__(self) -> None:
         self.vision, self.text = tower_config(self.vision, "vision"), tower_config(self.text, "text")
         self.objects = None if self.objects is None else _part(ObjectConfig, self.objects)
         self.calibration = None if self.calibration is None else _part(Calibration, self.calibration)
+        self.shared = None if self.shared is None else _part(SharedConfig, self.shared)
         self.fusion, self.decoder = _part(FusionConfig, self.fusion), _part(DecoderConfig, self.decoder)
         if self.fusion.kind not in FUSION_KINDS:
             raise ValueError(f"fusion.kind must be one of {', '.join(FUSION_KINDS)}, not {self.fusion.kind!r}")

@@ -10,6 +10,7 @@ The text of an error is one sentence fit for a person; it never holds a tracebac
     │   └── UnsupportedImage (unsupported_image)
     ├── UnknownImage (unknown_image)
     ├── Busy (busy)
+    ├── NoSharedSpace (model_error)
     └── ServerLost (model_error)
 """
 
@@ -77,6 +78,15 @@ class Busy(ModelError):
     def __init__(self, waiting: int) -> None:
         super().__init__(f"too many questions are waiting ({waiting}): try again in a moment")
         self.waiting = waiting
+
+
+class NoSharedSpace(ModelError):
+    """The model cannot tell how well a text fits a picture without answering a question about it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this model has no shared space of pictures and texts, so it cannot search; train one with itc"
+        )
 
 
 class ServerLost(ModelError):

@@ -50,6 +50,7 @@ class VisavisConfig(PreTrainedConfig):
     decoder: Any = None
     calibration: Any = None
     photo_head: bool = False
+    shared: Any = None
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
 

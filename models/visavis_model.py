@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from visavis.models.config import ModelConfig
+from visavis.models.errors import NoSharedSpace
 from visavis.models.fusion import Fused, create_fusion
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.image_features import ImageFeatures
 from visavis.models.kv_cache import KeyValue, KVCache
 from visavis.models.object_tags import ObjectTags
 from visavis.models.photo_head import PhotoHead
+from visavis.models.shared_space import SharedSpace
 from visavis.models.text_encoder import TextEncoder
 from visavis.models.vision_encoder import ImageProjection, VisionEncoder
 
@@ -114,6 +116,11 @@ class VisavisModel(nn.Module):
         self.config: ModelConfig = config
         self.encoder = FusedEncoder(config)
         self.decoder = GenerationDecoder(config.decoder)
+        self.shared: SharedSpace | None = None
+        if config.shared is not None:
+            fusion = config.fusion
+            widths = fusion.hidden_size, config.text.hidden_size
+            self.shared = SharedSpace(*widths, fusion.num_attention_heads, config.shared.size)
 
     @property
     def device(self) -> torch.device:
@@ -179,6 +186,21 @@ class VisavisModel(nn.Module):
     def decode(self, decoder_input_ids: Tensor, memory: Memory, cache: KVCache | None = None) -> Tensor:
         """(B, S) ids -> logits (B, S, V); with a cache only the new ids are given."""
         return self.decoder(decoder_input_ids, memory.layers, memory.mask, cache)  # type: ignore[no-any-return]
+
+    def embed_pictures(self, image: ImageState) -> Tensor:
+        """(N, E) unit vectors in the space that pictures share with texts. Raises NoSharedSpace if there is none."""
+        return self._space.embed_pictures(image.patches)
+
+    def embed_texts(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(B, T) ids -> (B, E) unit vectors; their dot product with a picture's is the likeness. Raises as above."""
+        states = self.encoder.read(input_ids, attention_mask, token_type_ids)
+        return self._space.embed_texts(states, attention_mask)
+
+    @property
+    def _space(self) -> SharedSpace:
+        if self.shared is None:
+            raise NoSharedSpace
+        return self.shared
 
     def new_cache(self, rows: int, max_length: int | None = None) -> KVCache:
         """An empty decoder cache of the right size, type and place."""

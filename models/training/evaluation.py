@@ -7,7 +7,6 @@ neither the rules of scoring (`scoring`, `caption_metrics`) nor the form of the 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from visavis.models.checkpoint_files import shard_names, shown_name
+from visavis.models.checkpoint_files import shard_names, shown_name, weights_sha256
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import Completion, GenerationRequest
 from visavis.models.loading import load_model
@@ -189,14 +188,8 @@ def summarise(answers: Sequence[Answer], options: EvaluationOptions) -> Figures:
 
 def describe_model(model_dir: Path) -> Figures:
     """The checkpoint's name, the bytes of its weights and their sha256 (of all shards in order of name)."""
-    shards = [model_dir / name for name in shard_names(model_dir)]
-    digest = hashlib.sha256()
-    for shard in shards:
-        with shard.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    size = sum(shard.stat().st_size for shard in shards)
-    return {"name": shown_name(model_dir), "bytes": size, "sha256": digest.hexdigest()}
+    size = sum((model_dir / name).stat().st_size for name in shard_names(model_dir))
+    return {"name": shown_name(model_dir), "bytes": size, "sha256": weights_sha256(model_dir)}
 
 
 def _summarise_captions(answers: Sequence[Answer], _: float | None, __: EvaluationOptions) -> Figures:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from PIL import Image
@@ -29,7 +30,7 @@ def tiny_processor() -> Processor:
     return Processor(ImageProcessor(size=28), question_vocabulary(pieces), answer_vocabulary(ANSWER_TEXTS, 300))
 
 
-def tiny_model(processor: Processor, seed: int = 0, kind: str = "cross_attention") -> VisavisModel:
+def tiny_model(processor: Processor, seed: int = 0, kind: str = "cross_attention", **parts: Any) -> VisavisModel:
     """Gates are opened, so that picture and text both matter. `birnn_cnn` gets an object tower of four cells."""
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = ModelConfig(
@@ -50,6 +51,7 @@ def tiny_model(processor: Processor, seed: int = 0, kind: str = "cross_attention
             "vocab_size": len(processor.answers),
             "max_positions": 24,
         },
+        **parts,
     )
     torch.manual_seed(seed)
     model = VisavisModel(config)
