@@ -46,7 +46,7 @@ class MmbtFusion(nn.Module):
         self.segment = nn.Parameter(torch.zeros(width))
         self.positions = nn.Embedding(1 + grid * grid * (2 if cells else 1), width)
         self.region_norm = nn.LayerNorm(width, sizes.layer_norm_eps)
-        self.layers = nn.ModuleList(Layer(sizes) for _ in range(layers))
+        self.bert = nn.ModuleList(Layer(sizes) for _ in range(layers))
         self.dropout = nn.Dropout(dropout)
 
     def remember(self, patches: Tensor) -> tuple[KeyValue, ...]:
@@ -66,7 +66,7 @@ class MmbtFusion(nn.Module):
         regions, seen = self.regions(patches[:, self.seen], None if patch_mask is None else patch_mask[:, self.seen])
         states = torch.cat([regions[texts.row], texts.states], dim=1)
         mask = torch.cat([seen[texts.row], texts.mask], dim=1)
-        for layer in self.layers:
+        for layer in self.bert:
             states = layer(states, mask[:, None, None])
         return pack(texts, states, mask, text.shape[0])
 
@@ -104,7 +104,7 @@ def load_bert_layers(fusion: MmbtFusion, bert: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: it has fewer layers, or others than BERT's.
     """
-    for number, layer in enumerate(fusion.layers):
+    for number, layer in enumerate(fusion.bert):
         prefix = f"encoder.layer.{number}."
         state = {name.removeprefix(prefix): value for name, value in bert.items() if name.startswith(prefix)}
         try:

@@ -17,8 +17,8 @@ from torch import nn
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.visavis_model import VisavisModel
 
-HEAD_LR_SCALE = 0.1
-"""The object tower's head is pretrained."""
+PRETRAINED_LR_SCALE = 0.1
+"""Of the object tower's head, and of the layers that `mmbt` takes over from BERT."""
 
 
 def freeze(model: VisavisModel, train_text: bool, vision_blocks: int = 0) -> dict[str, nn.Parameter]:
@@ -55,7 +55,8 @@ def _scale(name: str, settings: TrainingSettings) -> float:
     scales = {
         "encoder.text.": settings.text_lr_scale,
         "encoder.vision.": settings.vision_lr_scale,
-        "encoder.image_projection.head.": HEAD_LR_SCALE,
+        "encoder.image_projection.head.": PRETRAINED_LR_SCALE,
+        "encoder.fusion.bert.": PRETRAINED_LR_SCALE,
     }
     return next((scale for part, scale in scales.items() if name.startswith(part)), 1.0)
 

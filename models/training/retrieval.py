@@ -27,9 +27,9 @@ def measure_retrieval(
     captioned: Sequence[tuple[Path, Sequence[str]]],
     advance: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """`r1`, `r5`, `r10`: share of captions whose picture is among so many of the likest; `caption_r*`: share of pictures
-    with one of their captions among them. `gap` is the distance between the mean picture and the mean caption (Liang
-    et al. 2022). `advance` is called with the pictures done.
+    """`r1`, `r5`, `r10`: share of captions whose picture is among so many of the likest; `caption_r*`: share of
+    pictures with one of their captions among them. `gap` is the distance between the mean picture and the mean caption
+    (Liang et al. 2022). `advance` is called with the pictures done.
 
     Raises:
         NoSharedSpace: the model has none. OSError: a picture cannot be read.
@@ -58,7 +58,7 @@ def embed_texts(model: VisavisModel, processor: Processor, texts: Sequence[str])
 def recalls(likeness: Tensor, owners: Tensor) -> dict[str, float]:
     """Recall at every depth, both ways, from likeness (N, M) and the picture (M,) that each caption belongs to."""
     own = owners == torch.arange(len(likeness))[:, None]
-    figures = {}
+    figures: dict[str, float] = {}
     for prefix, scores, right in (("", likeness.T, own.T), ("caption_", likeness, own)):
         best = scores.masked_fill(~right, float("-inf")).amax(dim=1, keepdim=True)
         ahead = ((scores > best) & ~right).sum(dim=1)

@@ -1,5 +1,6 @@
 """Every fusion encoder keeps the one interface; the fusion vector is that of any two encoders."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,30 @@ async def test_the_engine_serves_what_generate_says(model: VisavisModel, tiny_pr
     inputs = tiny_processor.encode_question("what color is it?")
     ids = tiny_checkpoint.with_generate(model).generate(**inputs, pixel_values=pixels, max_new_tokens=8)
     assert tiny_processor.decode_answer(ids[0]) == said.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"), [("cross_attention", 17 + 4), ("mmbt", 0), ("concat", 0), ("birnn_cnn", 4)]
+)
+async def test_object_tags_are_shown_by_every_kind(tiny_processor: Processor, kind: str, places: int) -> None:
+    objects = {"resolution": 64, "kinds": 10, "tags": 2, "tag_tokens": 2, "read_tokens": 1}
+    model = tiny_checkpoint.tiny_model(tiny_processor, kind=kind, objects=objects)
+    with torch.inference_mode():
+        features = model.encode_image(PIXELS[:1])
+        assert model.image_state(features).shown == places + 5
+        words = torch.full((1, 1), 7)
+        first, second = (
+            model.decode(IDS, model.fuse(model.image_state(seen), **tiny_processor.encode_questions([LONG])))
+            for seen in (features, replace(features, read=words))
+        )
+    assert not torch.allclose(first, second, atol=1e-4)
+    with InferenceEngine(model, tiny_processor, max_new_tokens=4) as engine:
+        request = GenerationRequest(question="is it?", image=engine.add_image(tiny_checkpoint.drawn_picture()))
+        if places:
+            assert await engine.explain(request, "a red dog")
+        else:
+            with pytest.raises(BadRequest, match="cannot be explained"):
+                await engine.explain(request, "a red dog")
 
 
 def test_mmbt_that_sees_no_region_is_the_text_tower(tiny_processor: Processor) -> None:

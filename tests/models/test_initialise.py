@@ -123,7 +123,7 @@ def test_mmbt_takes_the_layers_of_bert_over(settings: TrainingSettings, tmp_path
     fusion = model.encoder.fusion
     assert isinstance(fusion, MmbtFusion)
     assert model.config.text.num_hidden_layers == 0
-    for number, layer in enumerate(fusion.layers):
+    for number, layer in enumerate(fusion.bert):
         for name, value in layer.state_dict().items():
             assert torch.equal(value, bert[f"encoder.layer.{number}.{name}"]), name
 

@@ -35,7 +35,6 @@ def tiny_model(processor: Processor, seed: int = 0, kind: str = "cross_attention
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = ModelConfig(
         vision={**sizes, "model_type": "dinov2", "image_size": 28, "patch_size": 7, "mlp_ratio": 2},
-        objects={"resolution": 64} if kind == "birnn_cnn" else None,
         text={
             **sizes,
             "num_hidden_layers": 0 if kind in READERS_OF_WORDS else 2,
@@ -51,7 +50,7 @@ def tiny_model(processor: Processor, seed: int = 0, kind: str = "cross_attention
             "vocab_size": len(processor.answers),
             "max_positions": 24,
         },
-        **parts,
+        **{"objects": {"resolution": 64} if kind == "birnn_cnn" else None, **parts},
     )
     torch.manual_seed(seed)
     model = VisavisModel(config)
