@@ -1,5 +1,5 @@
 """L_itc: pictures and captions that belong together are pulled together, all others apart (InfoNCE in both directions,
-as in CLIP; a picture has several captions, all of which are right, as in SupCon, Khosla et al. 2020).
+as in CLIP; a picture has several captions, each of which is right, as in MIL-NCE, Miech et al. 2020).
 
 A batch that fits a small machine holds few wrong candidates, so those of the last batches stay in a queue (cross-batch
 memory, Wang et al. 2020): the towers hardly move, and old embeddings stay true for long.
@@ -8,8 +8,18 @@ Shape letters: N pictures, M captions, Q queued, E size of the shared space.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+from visavis.models.errors import NoSharedSpace
+from visavis.models.fusion.packing import unpack
+from visavis.models.training.batches import Row
+from visavis.models.training.data import Photo, mirrored
+from visavis.models.training.passes import Passes
+
+QUEUED = 2048
 
 
 class EmbeddingQueue(nn.Module):
@@ -31,13 +41,13 @@ class EmbeddingQueue(nn.Module):
         self.owners.copy_(torch.cat([owners, self.owners])[:size])
 
     def after(self, vectors: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
-        """These embeddings and the queued ones behind them."""
-        known = self.owners >= 0
+        """These embeddings and the queued ones behind them, without older ones of the same photos."""
+        known = (self.owners >= 0) & ~torch.isin(self.owners, owners)
         return torch.cat([vectors, self.vectors[known]]), torch.cat([owners, self.owners[known]])
 
 
 class Contrast(nn.Module):
-    """The loss with its two queues."""
+    """The loss of embeddings, with its two queues."""
 
     def __init__(self, width: int, queued: int) -> None:
         super().__init__()
@@ -62,7 +72,38 @@ class Contrast(nn.Module):
         return (there + back) / 2
 
 
+class ContrastiveLearning(nn.Module):
+    """Trains the model's shared space on photos and all their captions.
+
+    Raises:
+        NoSharedSpace: the model has none.
+    """
+
+    def __init__(self, passes: Passes, photos: Sequence[Photo]) -> None:
+        super().__init__()
+        shared = passes.model.config.shared
+        if shared is None:
+            raise NoSharedSpace
+        self.passes, self.numbers = passes, {photo.path: number for number, photo in enumerate(photos)}
+        self.contrast = Contrast(shared.size, QUEUED)
+
+    def learn(self, rows: Sequence[Row], weight: float) -> float:
+        """Accumulate the gradient."""
+        passes, model = self.passes, self.passes.model
+        said = [[mirrored(item) if row.mirrored else item for item in row.photo.captions] for row in rows]
+        states, segments = passes.texts.pack([[(caption, ()) for caption in captions] for captions in said])
+        features = passes.shrink(passes.features.read([row.view for row in rows]))
+        photos = torch.tensor([self.numbers[row.photo.path] for row in rows])
+        assert model.shared is not None
+        with passes.autocast():
+            pictures = model.embed_pictures(passes.see(features))
+            texts = unpack(states, segments)
+            captions = model.shared.embed_texts(texts.states, texts.mask)
+        loss: Tensor = self.contrast(pictures, photos, captions, photos[texts.row], model.shared.scale)
+        (weight * loss).backward()
+        return float(loss.detach())
+
+
 def matching_loss(logits: Tensor, right: Tensor) -> Tensor:
-    """The mean negative log-probability of all right candidates: (N, M) logits and whether each is right."""
-    chosen = logits.log_softmax(dim=1).masked_fill(~right, 0.0)
-    return -(chosen.sum(dim=1) / right.sum(dim=1).clamp_min(1)).mean()
+    """The mean negative log-probability that a right candidate is chosen: (N, M) logits and whether each is right."""
+    return (logits.logsumexp(dim=1) - logits.masked_fill(~right, float("-inf")).logsumexp(dim=1)).mean()

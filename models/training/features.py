@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from visavis.models.image_features import ImageFeatures
 from visavis.models.processor import Processor
+from visavis.models.training.perturbations import Perturbation
 from visavis.models.visavis_model import VisavisModel
 
 View = tuple[Path, bool]
@@ -28,10 +30,12 @@ View = tuple[Path, bool]
 
 
 class FeatureCache:
-    """Features of photos by path, before the last `later` blocks of the image encoder."""
+    """Features of photos (or of their `perturbed` forms) by path, before the image encoder's last `later` blocks."""
 
-    def __init__(self, folder: Path, model: VisavisModel, processor: Processor, later: int = 0) -> None:
-        self.model, self.processor, self.later = model, processor, later
+    def __init__(
+        self, folder: Path, model: VisavisModel, processor: Processor, later: int = 0, *, perturbed: bool = False
+    ) -> None:
+        self.model, self.processor, self.later, self.perturbed = model, processor, later, perturbed
         self.folder = folder / fingerprint(frozen_weights(model, later))
         self.folder.mkdir(parents=True, exist_ok=True)
         self._names: dict[Path, str] = {}
@@ -49,19 +53,24 @@ class FeatureCache:
             pass
         return ImageFeatures.stack([_load(self._file(view)) for view in views])
 
+    def of_perturbed(self) -> FeatureCache:
+        """The cache of the same photos in their perturbed forms (`perturbations`); their views are never mirrored."""
+        return FeatureCache(self.folder.parent, self.model, self.processor, self.later, perturbed=True)
+
     @torch.inference_mode()
     def _encode(self, view: View) -> None:
         photo, mirrored = view
         with Image.open(photo) as image:
-            seen = ImageOps.mirror(image.convert("RGB")) if mirrored else image
-            pixels = self.processor.pixel_values(seen)
+            seen = Perturbation.of(photo.name).apply(image) if self.perturbed else image.convert("RGB")
+            pixels = self.processor.pixel_values(ImageOps.mirror(seen) if mirrored else seen)
         save_features(self._file(view), self.model.encoder.vision.begin(pixels, self.later))
 
     def _file(self, view: View) -> Path:
         photo, mirrored = view
         if photo not in self._names:
             self._names[photo] = hashlib.sha256(photo.read_bytes()).hexdigest()
-        return self.folder / f"{self._names[photo]}{'.mirrored' if mirrored else ''}.npy"
+        form = f".perturbed-{zlib.crc32(photo.name.encode()):08x}" if self.perturbed else ""
+        return self.folder / f"{self._names[photo]}{form}{'.mirrored' if mirrored else ''}.npy"
 
 
 def save_features(file: Path, features: ImageFeatures) -> None:

@@ -23,6 +23,7 @@ from visavis.models.config import (
     FusionConfig,
     ModelConfig,
     ObjectConfig,
+    SharedConfig,
     tower_config,
 )
 from visavis.models.fusion.mmbt import MmbtFusion, load_bert_layers
@@ -98,6 +99,13 @@ def with_tags(model: VisavisModel, processor: Processor, towers: Path) -> Visavi
     grown = VisavisModel(replace(model.config, objects=objects))
     grown.load_state_dict(model.state_dict(), strict=False)
     load_kinds(grown, processor, towers)
+    return grown
+
+
+def with_shared_space(model: VisavisModel) -> VisavisModel:
+    """The same model with a space for pictures and texts that knows nothing yet."""
+    grown = VisavisModel(replace(model.config, shared=SharedConfig()))
+    grown.load_state_dict(model.state_dict(), strict=False)
     return grown
 
 

@@ -49,12 +49,14 @@ def save_run(
     average: WeightAverage,
     optimizer: torch.optim.Optimizer,
     position: Position,
+    buffers: dict[str, Tensor],
 ) -> None:
-    """Write `folder` anew; a reader never sees half of it."""
+    """Write `folder` anew, with what else objectives remember (`buffers`); a reader never sees half of it."""
     tensors = {f"parameter/{name}": value.detach() for name, value in parameters.items()}
+    tensors |= {f"buffer/{name}": value for name, value in buffers.items()}
     tensors |= {f"average/{name}": value for name, value in average.values.items()}
     for name, parameter in parameters.items():
-        for moment in MOMENTS:
+        for moment in (*MOMENTS, "step"):
             if moment in optimizer.state[parameter]:
                 tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
     part = folder.with_name(folder.name + ".part")
@@ -67,7 +69,11 @@ def save_run(
 
 
 def load_run(
-    folder: Path, parameters: dict[str, nn.Parameter], average: WeightAverage, optimizer: torch.optim.Optimizer
+    folder: Path,
+    parameters: dict[str, nn.Parameter],
+    average: WeightAverage,
+    optimizer: torch.optim.Optimizer,
+    buffers: dict[str, Tensor],
 ) -> Position:
     """Put everything back in place.
 
@@ -76,8 +82,11 @@ def load_run(
     """
     tensors = load_file(folder / "run.safetensors")
     position = Position(**json.loads((folder / "position.json").read_text(encoding="utf-8")))
-    if missing := [name for name in parameters if f"parameter/{name}" not in tensors]:
+    wanted = [f"parameter/{name}" for name in parameters] + [f"buffer/{name}" for name in buffers]
+    if missing := [name.partition("/")[2] for name in wanted if name not in tensors]:
         raise ValueError(f"{folder} does not hold {missing[0]}: it was made with other settings")
+    for name, buffer in buffers.items():
+        buffer.copy_(tensors[f"buffer/{name}"])
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors[f"parameter/{name}"])
         average.values[name].copy_(tensors[f"average/{name}"])
@@ -88,7 +97,7 @@ def load_run(
 
 def _moments(tensors: dict[str, Tensor], name: str, step: int) -> dict[str, Any]:
     state: dict[str, Any] = {moment: tensors[f"{moment}/{name}"] for moment in MOMENTS}
-    state["step"] = torch.tensor(float(step))
+    state["step"] = tensors.get(f"step/{name}", torch.tensor(float(step)))
     return state
 
 

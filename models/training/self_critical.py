@@ -8,47 +8,54 @@ Shape letters: N photos, K samples of each, S answer tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from visavis.models.kv_cache import KVCache
-from visavis.models.processor import Processor
 from visavis.models.prompt import CAPTION_PROMPT
 from visavis.models.training.batches import IGNORED, PackedAnswers, Row, Text, pack_answers
 from visavis.models.training.cider import CiderReward
 from visavis.models.training.data import Photo
+from visavis.models.training.objectives import answer_loss
+from visavis.models.training.passes import Passes
 from visavis.models.visavis_model import Memory, VisavisModel
 
 TOP_TOKENS = 12
+MAX_TOKENS = 24
+PHOTOS_AT_ONCE = 16
+"""How many photos are sampled at a time, which bounds the memory it takes."""
 REQUEST: Text = (CAPTION_PROMPT, ())
 
 
 class SelfCritical:
-    """Samples `samples` captions of each photo and turns their scores into rows and token weights.
+    """Samples `samples` captions of each photo and learns from their scores. `mean_reward` is that of late."""
 
-    Args:
-        remember: photos -> the model's memory of them and of `REQUEST`, a row each.
-    """
-
-    def __init__(
-        self,
-        model: VisavisModel,
-        processor: Processor,
-        photos: Sequence[Photo],
-        remember: Callable[[Sequence[Photo]], Memory],
-        samples: int,
-        max_tokens: int,
-    ) -> None:
-        self.model, self.processor, self.remember = model, processor, remember
-        self.samples, self.max_tokens = samples, max_tokens
+    def __init__(self, passes: Passes, photos: Sequence[Photo], samples: int) -> None:
+        self.passes, self.model, self.processor = passes, passes.model, passes.processor
+        self.samples = samples
         self.reward = CiderReward(photo.captions for photo in photos if photo.captions)
+        self.mean_reward: float | None = None
+
+    def learn(self, photos: Sequence[Photo], weight: float) -> float:
+        """Accumulate the gradient of the sampled captions' reward, a mean over their tokens; the loss."""
+        self.model.train(False)
+        total = 0.0
+        for start in range(0, len(photos), PHOTOS_AT_ONCE):
+            rows, answers, weights, reward = self.rows(photos[start : start + PHOTOS_AT_ONCE])
+            share = len(rows) / len(photos)
+            loss = answer_loss(self.passes.logits(rows, answers), answers.labels, weights) * share
+            (weight * loss).backward()
+            total += float(loss.detach())
+            self.mean_reward = reward if self.mean_reward is None else 0.98 * self.mean_reward + 0.02 * reward
+        self.passes.train_mode()
+        return total
 
     def rows(self, photos: Sequence[Photo]) -> tuple[list[Row], PackedAnswers, Tensor, float]:
         """Sampled captions as packed answers, the weight of every token (N, S), and the mean reward."""
         with torch.no_grad():
-            ids = self._sample(self.remember(photos))
+            ids = self._sample(self._remember(photos))
         answers = [[until_end(row, self.model.config.decoder.eos_token_id) for row in rows] for rows in ids.tolist()]
         rewards = torch.tensor([self._score(photo, said) for photo, said in zip(photos, answers, strict=True)])
         made = [
@@ -58,12 +65,18 @@ class SelfCritical:
         packed = pack_answers(made, decoder.bos_token_id, decoder.pad_token_id)
         return made, packed, token_weights(packed, advantages(rewards)), float(rewards.mean())
 
+    def _remember(self, photos: Sequence[Photo]) -> Memory:
+        states, segments = self.passes.texts.pack([[REQUEST]] * len(photos))
+        with self.passes.autocast():
+            image = self.passes.see(self.passes.features.read([(photo.path, False) for photo in photos]))
+            return self.model.fuse_states(image, states, segments > 0).float()
+
     def _score(self, photo: Photo, answers: Sequence[Sequence[int]]) -> list[float]:
         return self.reward.score([self.processor.decode_answer(ids) for ids in answers], photo.captions)
 
     def _sample(self, memory: Memory) -> Tensor:
         """(N, K, S) ids drawn from the model's own distribution."""
-        ids: Tensor = sample(self.model, memory, self.samples, self.max_tokens).unflatten(0, (-1, self.samples))
+        ids: Tensor = sample(self.model, memory, self.samples, MAX_TOKENS).unflatten(0, (-1, self.samples))
         return ids
 
 

@@ -26,6 +26,9 @@ class TrainingSettings:
     `vision_blocks` blocks of the image encoder learn at `vision_lr_scale` of the rate. `mirror_share` of the photos are
     mirrored, about `made_questions` a photo are made from its captions, and about `lesson_share` lessons with swapped
     object tags are taught a photo (`tag_lessons.py`).
+
+    `phases` name the objectives and their weights (`phases.py`) up to a share of the run, such as ({"until": 0.3,
+    "uni": 1}, {"answer": 1, "itc": 0.1}); without any, the answers are learned throughout.
     """
 
     data: tuple[str, ...] = ()
@@ -58,6 +61,7 @@ class TrainingSettings:
     short_share: float = 0.3
     turn_share: float = 1.0
     caption_share: float = 1.0
+    phases: tuple[dict[str, float], ...] = ()
     self_critical_samples: int = 0
     self_critical_weight: float = 1.0
     max_answer_tokens: int = 32
@@ -82,6 +86,8 @@ class TrainingSettings:
             raise ValueError(f"unknown training setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
         if "data" in values:
             values["data"] = tuple(str(folder) for folder in values["data"])
+        if "phases" in values:
+            values["phases"] = tuple(values["phases"])
         return cls(**values)
 
     def save(self, file: Path) -> None:

@@ -31,9 +31,12 @@ class TextStates:
         self.model, self.processor, self.frozen, self.autocast = model, processor, frozen, autocast
         self._known: dict[Text, Tensor] = {}
 
-    def pack(self, rows: Sequence[Sequence[Text]]) -> tuple[Tensor, Tensor]:
-        """Each row's texts one after another: states (N, T, D_t) and segments (N, T), counted from 1, 0 is padding."""
-        found = self._find(list(dict.fromkeys(text for row in rows for text in row)))
+    def pack(self, rows: Sequence[Sequence[Text]], *, remember: bool = True) -> tuple[Tensor, Tensor]:
+        """Each row's texts one after another: states (N, T, D_t) and segments (N, T), counted from 1, 0 is padding.
+
+        Texts that will hardly come again are better not remembered.
+        """
+        found = self._find(list(dict.fromkeys(text for row in rows for text in row)), remember)
         states = pad_sequence([torch.cat([found[text] for text in row]) for row in rows], batch_first=True)
         segments = [
             torch.repeat_interleave(torch.arange(1, len(row) + 1), torch.tensor([len(found[text]) for text in row]))
@@ -41,9 +44,10 @@ class TextStates:
         ]
         return states.float(), pad_sequence(segments, batch_first=True)
 
-    def _find(self, texts: list[Text]) -> dict[Text, Tensor]:
-        if not self.frozen:
-            return self._encode(texts)
+    def _find(self, texts: list[Text], remember: bool) -> dict[Text, Tensor]:
+        if not self.frozen or not remember:
+            with torch.set_grad_enabled(not self.frozen and torch.is_grad_enabled()):
+                return self._encode(texts)
         if missing := [text for text in texts if text not in self._known]:
             with torch.no_grad():
                 self._known.update({text: states.half() for text, states in self._encode(missing).items()})

@@ -12,9 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from visavis.models.loading import load_model
 from visavis.models.processor import Processor
+from visavis.models.training.curriculum import phases_of
 from visavis.models.training.data import Photo, load_photos
 from visavis.models.training.features import FeatureCache, View
-from visavis.models.training.initialise import new_model, with_tags
+from visavis.models.training.initialise import new_model, with_shared_space, with_tags
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.trainer import StepReport, Trainer
 from visavis.models.visavis_model import VisavisModel
@@ -37,6 +38,8 @@ def train_command(settings: TrainingSettings, *, fresh: bool = False) -> Path:
     torch.manual_seed(settings.seed)
     photos = load_photos([Path(folder) for folder in settings.data])
     model, processor = starting_point(settings, photos)
+    if model.config.shared is None and phases_of(settings).use("itc"):
+        model = with_shared_space(model)
     features = FeatureCache(
         Path(settings.feature_cache or output / "features"), model, processor, settings.vision_blocks
     )
@@ -46,6 +49,8 @@ def train_command(settings: TrainingSettings, *, fresh: bool = False) -> Path:
     settings.save(output / "settings.json")
     mirrored = (False, True) if settings.mirror_share else (False,)
     _fill(features, [(photo.path, flip) for photo in photos for flip in mirrored], console)
+    if phases_of(settings).use("i2t_perturbed", "t2i_perturbed"):
+        _fill(features.of_perturbed(), [(photo.path, False) for photo in photos if photo.captions], console)
     _train(trainer, console)
     return output / "checkpoint"
 

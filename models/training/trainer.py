@@ -1,43 +1,37 @@
 """The training loop: resumable, on a budget of epochs or minutes, with moving-average weights.
 
-It knows batches and objectives; how a run looks on a screen is the caller's (`StepReport`).
+What a step learns is the `Curriculum`'s; how a run looks on a screen is the caller's (`StepReport`).
 """
 
 from __future__ import annotations
 
-import math
+import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from visavis.models.image_features import ImageFeatures
 from visavis.models.processor import Processor
-from visavis.models.training.batches import EpochRows, Mix, PackedAnswers, Row, pack_answers, split_by_length
+from visavis.models.training.batches import EpochRows, Mix, Row
+from visavis.models.training.curriculum import Curriculum
 from visavis.models.training.data import Photo
 from visavis.models.training.export import export_checkpoint
-from visavis.models.training.features import FeatureCache, drop_patches, pool_patches
-from visavis.models.training.objectives import answer_loss, answer_weights
-from visavis.models.training.optimisation import autocast, freeze, parameter_groups, schedule
+from visavis.models.training.features import FeatureCache
+from visavis.models.training.optimisation import freeze, parameter_groups, schedule
+from visavis.models.training.passes import Passes
 from visavis.models.training.run_state import Position, Swapped, WeightAverage, load_run, save_run
-from visavis.models.training.self_critical import REQUEST, SelfCritical
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.tag_lessons import TagLessons
-from visavis.models.training.text_states import TextStates
-from visavis.models.visavis_model import ImageState, Memory, VisavisModel
-
-LESSON_PATCHES = 0.125
-"""How many of the patches are kept in a lesson about names and words."""
-CRITIC_PHOTOS = 16
-"""How many photos are sampled at a time, which bounds the memory it takes."""
+from visavis.models.visavis_model import VisavisModel
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """After one step: the mean loss of its batch, photos a second, the share of the run that is done.
+    """After one step: the loss of its batch (of several objectives the weighted sum), photos a second, and the share of
+    the run that is done.
 
     `reward` is the mean CIDEr-D of the captions sampled of late; None without self-critical training.
     """
@@ -47,6 +41,10 @@ class StepReport:
     photos_per_s: float
     done: float
     reward: float | None = None
+
+
+OWN = "curriculum."
+"""Before the names of parameters that objectives have of their own."""
 
 
 class Trainer:
@@ -61,20 +59,16 @@ class Trainer:
         features: FeatureCache,
     ) -> None:
         self.model, self.processor, self.photos, self.settings = model, processor, photos, settings
-        self.features = features
-        self.autocast = autocast(settings.precision)
-        self.texts = TextStates(model, processor, not settings.text_lr_scale, self.autocast)
-        self.parameters = freeze(model, bool(settings.text_lr_scale), settings.vision_blocks)
+        self.passes = Passes(model, processor, features, settings)
+        self.curriculum = Curriculum(self.passes, photos, settings)
+        own = {f"{OWN}{name}": value for name, value in self.curriculum.named_parameters()}
+        self.parameters = freeze(model, bool(settings.text_lr_scale), settings.vision_blocks) | own
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.parameters, settings), lr=settings.learning_rate, betas=(0.9, 0.98)
         )
         self.average = WeightAverage(self.parameters, settings.ema_decay)
         self.position = Position()
         self.rows = EpochRows(photos, processor, mix_of(settings), self._lessons())
-        self.reward: float | None = None
-        self.critic: SelfCritical | None = None
-        if settings.self_critical_samples:
-            self.critic = SelfCritical(model, processor, photos, self._remember, settings.self_critical_samples, 24)
 
     @property
     def run_folder(self) -> Path:
@@ -85,12 +79,14 @@ class Trainer:
         """Go on from the last checkpoint, if there is one."""
         if not (self.run_folder / "position.json").exists():
             return False
-        self.position = load_run(self.run_folder, self.parameters, self.average, self.optimizer)
+        buffers = dict(self.curriculum.named_buffers())
+        self.position = load_run(self.run_folder, self.parameters, self.average, self.optimizer, buffers)
         return True
 
     def train(self) -> Iterator[StepReport]:
         """One report a step. Leaving early loses what came after the last checkpoint, no more."""
-        self._train_mode()
+        self.passes.train_mode()
+        self.curriculum.prepare()
         saved = time.monotonic()
         while self.done < 1:
             for photos, rows in self._rest_of_epoch():
@@ -104,12 +100,6 @@ class Trainer:
                 self.position.epoch, self.position.photos = self.position.epoch + 1, 0
         self.save()
 
-    def _train_mode(self) -> None:
-        self.model.train()
-        self.model.encoder.vision.eval()
-        if self.texts.frozen:
-            self.model.encoder.text.eval()
-
     @property
     def done(self) -> float:
         """Share of the run that is over, 0..1: by the clock if there is a budget, by epochs otherwise."""
@@ -119,7 +109,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the resumable state and, from the averaged weights, a checkpoint that can be served."""
-        save_run(self.run_folder, self.parameters, self.average, self.optimizer, self.position)
+        buffers = dict(self.curriculum.named_buffers())
+        save_run(self.run_folder, self.parameters, self.average, self.optimizer, self.position, buffers)
         with self.averaged():
             export_checkpoint(self.model, self.processor, Path(self.settings.output) / "checkpoint")
 
@@ -148,88 +139,20 @@ class Trainer:
         self.position.step += 1
         self.position.photos += photos
         self.position.seconds += seconds
-        return StepReport(self.position, loss, photos / seconds, self.done, self.reward)
+        return StepReport(self.position, loss, photos / seconds, self.done, self.curriculum.reward)
 
     def _step(self, rows: list[Row]) -> float:
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.position.step)  # dropout repeats after a resume
+        seed = self.settings.seed * 1_000_003 + self.position.step
+        torch.manual_seed(seed)  # dropout repeats after a resume
         scale = schedule(self.position.step, self.settings.warmup_steps, self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * group["scale"] * scale
         self.optimizer.zero_grad(set_to_none=True)
-        answered = [row for row in rows if row.answers]
-        loss = self._backward(grouped(answered, self.settings.groups)) if answered else 0.0
-        if self.critic is not None:
-            self._criticise(self.critic, [row.photo for row in rows if row.photo.captions and row.shown is None])
+        loss = self.curriculum.learn(rows, self.done, random.Random(seed))
         nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip)
         self.optimizer.step()
         self.average.update(self.parameters, self.position.step)
         return loss
-
-    def _backward(self, groups: list[list[Row]]) -> float:
-        """Accumulate the gradient of the mean over all answers, one group at a time: less memory, the same sum."""
-        decoder = self.model.config.decoder
-        packed = [pack_answers(group, decoder.bos_token_id, decoder.pad_token_id) for group in groups]
-        total = sum(answer_weights(answers.labels, answers.answer_id).sum() for answers in packed)
-        mean = 0.0
-        for group, answers in zip(groups, packed, strict=True):
-            loss = self.group_loss(group, answers) / total
-            loss.backward()
-            mean += float(loss.detach())
-        return mean
-
-    def _criticise(self, critic: SelfCritical, photos: list[Photo]) -> None:
-        """Add the gradient of the sampled captions' reward, a mean over their tokens."""
-        self.model.train(False)
-        for start in range(0, len(photos), CRITIC_PHOTOS):
-            rows, answers, weights, reward = critic.rows(photos[start : start + CRITIC_PHOTOS])
-            loss = answer_loss(self._logits(rows, answers), answers.labels, weights)
-            (loss * self.settings.self_critical_weight * len(rows) / len(photos)).backward()
-            self.reward = reward if self.reward is None else 0.98 * self.reward + 0.02 * reward
-        self._train_mode()
-
-    def _remember(self, photos: Sequence[Photo]) -> Memory:
-        states, segments = self.texts.pack([[REQUEST]] * len(photos))
-        with self.autocast():
-            image = self._see(self.features.read([(photo.path, False) for photo in photos]))
-            return self.model.fuse_states(image, states, segments > 0).float()
-
-    def group_loss(self, rows: list[Row], answers: PackedAnswers) -> Tensor:
-        """The weighted sum of the losses of all answers of some photos."""
-        weights = answer_weights(answers.labels, answers.answer_id)
-        return answer_loss(self._logits(rows, answers), answers.labels, weights, self.settings.label_smoothing)
-
-    def _logits(self, rows: list[Row], answers: PackedAnswers) -> Tensor:
-        """The logits of all real tokens, (R, V)."""
-        features = shown_instead(self.features.read([row.view for row in rows]), rows)
-        features = drop_patches(features, LESSON_PATCHES) if all(map(is_thin, rows)) else self._shrink(features)
-        states, segments = self.texts.pack([row.texts for row in rows])
-        with self.autocast():
-            image = self._see(features)
-            fused = self.model.encoder.fuse(image, states, segments)
-            memory = self.model.join(image, fused)
-            mask = answers.memory_mask(fused.segments, image.shown)
-            hidden = self.model.decoder.states(answers.input_ids, answers.positions, memory, mask, answers.self_mask())
-            return self.model.decoder.logits(hidden[answers.answer_id > 0]).float()
-
-    def _shrink(self, features: ImageFeatures) -> ImageFeatures:
-        if self.done < self.settings.pool_until:
-            return pool_patches(features)
-        return drop_patches(features) if self.done < self.settings.drop_until else features
-
-    def _see(self, features: ImageFeatures) -> ImageState:
-        """Features of the cache through what still learns of the image encoder."""
-        return self.model.image_state(self.model.encoder.vision.finish(features, self.features.later))
-
-
-def is_thin(row: Row) -> bool:
-    """True for a lesson about names and words alone."""
-    return row.shown is not None and row.shown.sure
-
-
-def grouped(rows: Sequence[Row], groups: int) -> list[list[Row]]:
-    """Rows of like length together, and lessons that need little of the picture by themselves: they are cheap."""
-    thin, full = [row for row in rows if is_thin(row)], [row for row in rows if not is_thin(row)]
-    return split_by_length(full, groups) + ([thin] if thin else [])
 
 
 def mix_of(settings: TrainingSettings) -> Mix:
@@ -242,18 +165,3 @@ def mix_of(settings: TrainingSettings) -> Mix:
         settings.lesson_share,
         {name: getattr(settings, name) for name in shares},
     )
-
-
-def shown_instead(features: ImageFeatures, rows: Sequence[Row]) -> ImageFeatures:
-    """The features, with swapped tags and words where a row is shown with them."""
-    if features.kinds is None or not any(row.shown for row in rows):
-        return features
-    kinds, longest = features.kinds.clone(), max(len(row.shown.words) for row in rows if row.shown)
-    read = torch.zeros(len(rows), longest, dtype=torch.long)
-    for number, row in enumerate(rows):
-        if row.shown is not None:
-            kinds[number] = float("-inf")
-            for kind, probability in row.shown.kinds:
-                kinds[number, kind] = math.log(probability)
-            read[number, : len(row.shown.words)] = torch.tensor(row.shown.words, dtype=torch.long)
-    return replace(features, kinds=kinds, read=read)

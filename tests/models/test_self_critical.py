@@ -81,10 +81,10 @@ def test_one_step_makes_the_better_sample_likelier(
     def costs() -> list[float]:
         with torch.no_grad():
             one = [(packed.answer_id == number).float() for number in (1, 2)]
-            return [float(answer_loss(trainer._logits(rows, packed), packed.labels, weight)) for weight in one]
+            return [float(answer_loss(trainer.passes.logits(rows, packed), packed.labels, weight)) for weight in one]
 
     before = costs()
-    answer_loss(trainer._logits(rows, packed), packed.labels, weights).backward()
+    answer_loss(trainer.passes.logits(rows, packed), packed.labels, weights).backward()
     with torch.no_grad():
         for parameter in trainer.parameters.values():
             if parameter.grad is not None:
@@ -105,6 +105,7 @@ def test_the_reward_rises(photos: list[Photo], settings: TrainingSettings, tiny_
     critical = replace(settings, output=settings.output + "-critical", caption_share=0.0, self_critical_samples=8)
     second = trainer_of(photos, replace(critical, epochs=40, learning_rate=2e-3), tiny_processor)
     second.model.load_state_dict(first.model.state_dict())
-    assert second.critic is not None
-    rewards = [second.critic.rows(photos)[3] for _ in second.train()]
+    critic = second.curriculum.critic
+    assert critic is not None
+    rewards = [critic.rows(photos)[3] for _ in second.train()]
     assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5]) > 0

@@ -19,9 +19,10 @@ from visavis.models.training.batches import Row, make_row, pack_answers
 from visavis.models.training.data import Photo, examples_of
 from visavis.models.training.features import FeatureCache, drop_patches, pool_patches
 from visavis.models.training.objectives import answer_loss, answer_weights
+from visavis.models.training.passes import grouped, shown_instead
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.tag_lessons import Shown
-from visavis.models.training.trainer import Trainer, grouped, shown_instead
+from visavis.models.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("kind", FUSION_KINDS)
@@ -32,7 +33,7 @@ def test_packed_answers_cost_what_single_ones_cost(
     examples = [examples_of(photo, random.Random(3)) for photo in photos]
     rows = [make_row(photo, items, tiny_processor, 16) for photo, items in zip(photos, examples, strict=True)]
     with torch.no_grad():
-        packed = trainer.group_loss(rows, pack_answers(rows, 1, 0))
+        packed = trainer.passes.group_loss(rows, pack_answers(rows, 1, 0))
         single = sum(_single_loss(trainer, row.photo, text, ids) for row in rows for text, ids in _pairs(row))
     torch.testing.assert_close(packed, torch.as_tensor(single), rtol=2e-3, atol=0)  # remembered states are float16
 
@@ -43,7 +44,7 @@ def _pairs(row) -> Sequence:  # type: ignore[no-untyped-def]
 
 def _single_loss(trainer: Trainer, photo: Photo, text: tuple, ids: list[int]) -> float:
     model = trainer.model
-    image = model.image_state(model.encoder.vision.finish(trainer.features.read([(photo.path, False)]), 0))
+    image = model.image_state(model.encoder.vision.finish(trainer.passes.features.read([(photo.path, False)]), 0))
     memory = model.fuse(image, **trainer.processor.encode_questions([text]))
     logits = model.decode(torch.tensor([[model.config.decoder.bos_token_id, *ids[:-1]]]), memory)
     return float(F.cross_entropy(logits[0], torch.tensor(ids), reduction="sum")) / math.sqrt(len(ids))
@@ -92,11 +93,11 @@ def test_a_run_of_other_settings_is_refused(
 def test_photos_are_encoded_once_over_runs(
     photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
 ) -> None:
-    first = trainer_of(photos, settings, tiny_processor).features
+    first = trainer_of(photos, settings, tiny_processor).passes.features
     views = [(photo.path, False) for photo in photos]
     assert list(first.fill(views)) == [1, 2]
     assert first.model.encoder.vision.forwards == 2
-    again = trainer_of(photos, settings, tiny_processor).features
+    again = trainer_of(photos, settings, tiny_processor).passes.features
     assert again.read(views).patches.shape == (2, 17, 24)
     assert again.model.encoder.vision.forwards == 0
     mirrored = again.read([(photos[0].path, True)])
@@ -109,7 +110,7 @@ def test_the_last_vision_blocks_learn_and_what_is_cached_does_not(
 ) -> None:
     trainer = trainer_of(photos, replace(settings, epochs=2, vision_blocks=1), tiny_processor)
     before = {name: value.clone() for name, value in trainer.model.encoder.vision.state_dict().items()}
-    folder = trainer.features.folder
+    folder = trainer.passes.features.folder
     losses = [report.loss for report in trainer.train()]
     moved = {name for name, value in trainer.model.encoder.vision.state_dict().items() if not value.equal(before[name])}
     assert len(losses) == 2

@@ -1,6 +1,7 @@
 """Two drawn photos, quick settings and a trainer without dropout: small enough to learn by heart in a unit test."""
 
 from pathlib import Path
+from typing import Any
 
 import tiny_checkpoint
 import torch
@@ -40,9 +41,9 @@ def quick_settings(folder: Path) -> TrainingSettings:
 
 
 def trainer_of(
-    photos: list[Photo], settings: TrainingSettings, processor: Processor, kind: str = "cross_attention"
+    photos: list[Photo], settings: TrainingSettings, processor: Processor, kind: str = "cross_attention", **parts: Any
 ) -> Trainer:
-    sizes = tiny_checkpoint.tiny_model(processor, kind=kind).config
+    sizes = tiny_checkpoint.tiny_model(processor, kind=kind, **parts).config
     torch.manual_seed(settings.seed)
     model = VisavisModel(sizes)
     for module in model.modules():
