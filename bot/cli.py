@@ -226,6 +226,7 @@ def explain(
 app.command("train")(cli_training.train)
 app.command("evaluate")(cli_training.evaluate)
 app.command("calibrate")(cli_training.calibrate)
+app.command("compare")(cli_training.compare)
 app.command("import")(cli_import.import_data)
 app.command("bench")(cli_bench.bench)
 

@@ -124,5 +124,48 @@ def calibrate(
     typer.echo(output)
 
 
+def compare(
+    data: Annotated[
+        list[Path], typer.Argument(help="Folders with images/, *.train.jsonl to learn and *.dev.jsonl to measure.")
+    ],
+    towers: Annotated[
+        Path, typer.Option(help="Pretrained towers (`vision`, `text`, `objects`), the same for all runs.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the runs; what was stopped goes on.")] = Path("comparison"),
+    steps: Annotated[int, typer.Option(min=1, help="Steps of every run.")] = 600,
+    config: Annotated[
+        Path | None, typer.Option(help="A JSON file of other training settings, the same for all.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="The runs to take, by name; all nine by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many items of each development file.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write the table and the plot here, such as docs/fusion.md.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same for all runs.")] = None,
+) -> None:
+    """Train four kinds of fusion and five mixes of objectives on one budget, and measure them alike.
+
+    Example: visavis compare flickr8k daquar --towers towers --steps 600 --page docs/fusion.md
+    """
+    with sentences():
+        from visavis.models.training.comparison import ENTRIES
+        from visavis.models.training.comparison_report import compare_command
+        from visavis.models.training.settings import TrainingSettings
+
+        known = {entry.name: entry for entry in ENTRIES}
+        if unknown := [name for name in only or () if name not in known]:
+            fail(f"there is no run {unknown[0]!r}; there are {', '.join(known)}", code=2)
+        entries = [entry for entry in ENTRIES if not only or entry.name in only]
+        flags = {"data": data, "output": output, "towers": towers, "threads": threads, "seed": seed}
+        try:
+            settings = TrainingSettings.load(config, **{name: _plain(value) for name, value in flags.items()})
+            compare_command(settings, steps, entries, limit=limit, page=page)
+        except ModuleNotFoundError as error:
+            fail(f"{error.name} is not installed; pip install 'visavis[train]'.", code=1)
+        except ValueError as error:
+            fail(str(error), code=2)
+
+
 def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
