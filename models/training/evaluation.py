@@ -31,6 +31,7 @@ from visavis.models.training.evaluation_items import (
     swap_pictures,
 )
 from visavis.models.training.evaluation_speed import measure_speed
+from visavis.models.training.retrieval import measure_retrieval
 from visavis.models.training.scoring import AnswerPrior, TurnScore, dialogue_scores, exact_match, share, turn_counts
 from visavis.models.words_in_pictures import WordReader
 
@@ -40,7 +41,7 @@ TRAINING_QUESTIONS = "questions.train.jsonl"
 BLIND_SECTIONS = (Section.QUESTIONS, Section.DIALOGUES)
 GREY = (128, 128, 128)
 # Measured by later versions: until then they are None.
-UNMEASURED = ("nonphotos", "retrieval", "calibration", "ocr")
+UNMEASURED = ("nonphotos", "calibration", "ocr")
 
 Figures = dict[str, Any]
 
@@ -100,6 +101,8 @@ def evaluate(
 ) -> tuple[Figures, list[Answer]]:
     """Evaluate the checkpoint in `model_dir`: all figures by name (None where there is none), and every answer.
 
+    Retrieval is None for a model without a shared space of pictures and texts.
+
     `advance` is called with (answers so far, answers in all).
 
     Raises:
@@ -118,7 +121,24 @@ def evaluate(
         speed = asyncio.run(measure_speed(engine, model, processor, photos)) if photos else None
         replies = asyncio.run(ask_all(engine, items, advance or (lambda done, total: None)))
     answers = score_answers(items, replies)
-    return {**summarise(answers, options), "speed": speed, "model": describe_model(model_dir)}, answers
+    figures = {**summarise(answers, options), "speed": speed, "model": describe_model(model_dir)}
+    if options.retrieval and model.shared is not None:
+        figures["retrieval"] = measure_retrieval(model, processor, captioned(items))
+    return figures, answers
+
+
+def captioned(items: Sequence[Item]) -> list[tuple[Path, Sequence[str]]]:
+    """Every photo that has captions, with them.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found: list[tuple[Path, Sequence[str]]] = [
+        (item.image, item.expected) for item in items if item.section is Section.CAPTIONS and item.image is not None
+    ]
+    if not found:
+        raise ValueError("retrieval needs a file of captions")
+    return found
 
 
 def collect_items(options: EvaluationOptions) -> list[Item]:
@@ -177,7 +197,7 @@ def score_answers(items: Sequence[Item], replies: Sequence[Completion]) -> list[
 
 def summarise(answers: Sequence[Answer], options: EvaluationOptions) -> Figures:
     """The figures of every section; None for what was not asked or is not measured yet."""
-    figures: Figures = dict.fromkeys([section.value for section in Section] + list(UNMEASURED))
+    figures: Figures = dict.fromkeys([*(section.value for section in Section), "retrieval", *UNMEASURED])
     for section in options.files:
         part = [answer for answer in answers if answer.item.section is section]
         plain = part if options.is_probe else [answer for answer in part if answer.item.image is not None]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from visavis.models.errors import NoSharedSpace
 from visavis.models.precision import Precision
 from visavis.models.training.evaluation import UNMEASURED, Answer, EvaluationOptions, Figures, evaluate
 
@@ -44,6 +45,8 @@ def evaluate_command(
             precision=Precision(precision),
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    if options.retrieval and figures["retrieval"] is None:
+        Console(stderr=True).print(f"{NoSharedSpace()}: retrieval is null", style="yellow")
     if options.predictions is not None:
         write_predictions(options.predictions, answers)
     if as_json:
