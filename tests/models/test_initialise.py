@@ -3,14 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_checkpoint
 import torch
-import transformers
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_towers import save_pair
 
 from visavis.models.config import ModelConfig
 from visavis.models.efficientnet_lite import EfficientNetLite
@@ -25,9 +23,6 @@ from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.train_command import train_command
 from visavis.models.transformers_towers import pretrained_tower
 
-SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-PICTURE = {**SIZES, "image_size": 28, "patch_size": 7}
-
 
 @pytest.fixture
 def settings(tmp_path: Path) -> TrainingSettings:
@@ -41,47 +36,6 @@ def settings(tmp_path: Path) -> TrainingSettings:
     return TrainingSettings(
         data=(str(tmp_path),), output=str(tmp_path / "run"), epochs=2, batch_photos=2, threads=1, precision="fp32"
     )
-
-
-def save_bert(folder: Path) -> None:
-    pieces = tiny_checkpoint.tiny_processor().questions.tokenizer.get_vocab()
-    config = transformers.BertConfig(**SIZES, vocab_size=len(pieces))
-    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(sorted(pieces, key=pieces.__getitem__)), encoding="utf-8")
-
-
-def save_words(folder: Path) -> int:
-    """A tokenizer of whole words, as transformers saves it."""
-    words = ["<pad>", "<unk>", "what", "color", "is", "it", "a", "red", "blue", "dog", "Describe", "the", "picture"]
-    backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    names = {"pad_token": "<pad>", "unk_token": "<unk>"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **names).save_pretrained(folder)
-    return len(words)
-
-
-def save_both(folder: Path, model: Any, config: Any) -> None:
-    """CLIP or SigLIP: one folder, two towers."""
-    words = save_words(folder)
-    text = {**SIZES, "vocab_size": words, "max_position_embeddings": 20}
-    model(config(text_config=text, vision_config=PICTURE)).save_pretrained(folder)
-    look = {"crop_size": {"height": 28, "width": 28}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
-    (folder / "preprocessor_config.json").write_text(json.dumps(look), encoding="utf-8")
-
-
-def save_pair(folder: Path, kind: str) -> dict[str, str]:
-    """Folders as the settings name them."""
-    if kind in ("clip", "siglip"):
-        names = {"clip": (transformers.CLIPModel, transformers.CLIPConfig)}
-        names["siglip"] = (transformers.SiglipModel, transformers.SiglipConfig)
-        save_both(folder / kind, *names[kind])
-        return {"vision": str(folder / kind), "text": str(folder / kind)}
-    if kind == "vit":
-        transformers.ViTModel(transformers.ViTConfig(**PICTURE)).save_pretrained(folder / "vision")
-    else:
-        transformers.Dinov2Model(transformers.Dinov2Config(**PICTURE)).save_pretrained(folder / "vision")
-    save_bert(folder / "text")
-    return {"towers": str(folder)}
 
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "clip", "siglip"])
