@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers.modeling_outputs import BaseModelOutput
 
 from visavis.models.byte_cache import ByteCache
 from visavis.models.images import decode_picture, image_id
@@ -20,6 +19,7 @@ from visavis.models.kv_cache import KeyValue
 from visavis.models.loading import load_model
 from visavis.models.prompt import Exchange
 from visavis.models.transformers_classes import VisavisConfig, VisavisForConditionalGeneration
+from visavis.models.transformers_generation import EncodedMemory, encode_memory
 from visavis.models.visavis_model import ImageState
 
 Turn = tuple[bytes, str, tuple[Exchange, ...], int]
@@ -83,14 +83,15 @@ class GenerateRival:
     def _pixels(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
         return {"pixel_values": self.processor.pixel_values([decode_picture(picture) for picture, *_ in turns])}
 
-    def _encoder_outputs(self, turns: Sequence[Turn], text: dict[str, Tensor]) -> BaseModelOutput:
+    def _encoder_outputs(self, turns: Sequence[Turn], text: dict[str, Tensor]) -> EncodedMemory:
         states = [self._state(picture) for picture, *_ in turns]
-        patches = torch.cat([state.patches for state in states])
-        layers = zip(*(state.fusion for state in states), strict=True)
-        image = [KeyValue(*(torch.cat(parts) for parts in zip(*map(_pair, rows), strict=True))) for rows in layers]
+        fusion, decoder = (
+            tuple(_stack(rows) for rows in zip(*(getattr(state, part) for state in states), strict=True))
+            for part in ("fusion", "decoder")
+        )
+        image = ImageState(torch.cat([state.patches for state in states]), fusion, decoder)
         read = self.model.encoder.read(text["input_ids"], text["attention_mask"], text["token_type_ids"])
-        fused = self.model.encoder.fuse(image, read, text["attention_mask"])
-        return BaseModelOutput(last_hidden_state=torch.cat([patches, fused], dim=1))
+        return encode_memory(self.model, image, read, text["attention_mask"])
 
     @torch.inference_mode()
     def _state(self, picture: bytes) -> ImageState:
@@ -107,5 +108,5 @@ def _turn(talk: Talk, answers: Sequence[str], turn: int) -> Turn:
     return picture, questions[turn], tuple(zip(questions, answers, strict=False)), lengths[turn]
 
 
-def _pair(memory: KeyValue) -> tuple[Tensor, Tensor]:
-    return memory.key, memory.value
+def _stack(memories: Sequence[KeyValue]) -> KeyValue:
+    return KeyValue(torch.cat([memory.key for memory in memories]), torch.cat([memory.value for memory in memories]))

@@ -15,7 +15,7 @@ from transformers import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from visavis.models.kv_cache import KeyValue
-from visavis.models.visavis_model import VisavisModel, memory_mask
+from visavis.models.visavis_model import ImageState, VisavisModel, memory_mask
 
 
 @dataclass
@@ -48,10 +48,16 @@ class PromptEncoder(nn.Module):
             raise ValueError("pixel_values are needed: this model answers about a picture")
         image = self.model.image_state(self.model.encode_image(pixel_values))
         states = self.model.encoder.read(input_ids, attention_mask, token_type_ids)
-        fused = self.model.encoder.fuse(image, states, attention_mask, patch_mask)
-        shown = self.model.encoder.fusion.shown
-        mask = memory_mask(image.shown, fused.segments > 0, None if patch_mask is None else patch_mask[:, shown])
-        return EncodedMemory(torch.cat([image.patches[:, shown], fused.states], dim=1), memory_mask=mask)
+        return encode_memory(self.model, image, states, attention_mask, patch_mask)
+
+
+def encode_memory(
+    model: VisavisModel, image: ImageState, states: Tensor, attention_mask: Tensor, patch_mask: Tensor | None = None
+) -> EncodedMemory:
+    """Pictures and text states (B, T, D_t), row by row, to what the decoder attends to."""
+    fused, shown = model.encoder.fuse(image, states, attention_mask, patch_mask), model.encoder.fusion.shown
+    mask = memory_mask(image.shown, fused.segments > 0, None if patch_mask is None else patch_mask[:, shown])
+    return EncodedMemory(torch.cat([image.patches[:, shown], fused.states], dim=1), memory_mask=mask)
 
 
 class GenerationCache:

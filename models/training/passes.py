@@ -22,7 +22,6 @@ from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.text_states import TextStates
 from visavis.models.visavis_model import ImageState, VisavisModel
 
-
 LESSON_PATCHES = 0.125
 """How many of the patches are kept in a lesson about names and words."""
 
