@@ -26,19 +26,18 @@ class AltTexts:
         """The text that was made before."""
         return await self._images.caption(sha256)
 
-    async def make(self, sha256: str) -> str:
-        """The text, made now unless somebody else has just made it; empty when the model fails."""
+    async def make(self, sha256: str) -> str | None:
+        """The text, made now unless somebody else has just made it; None when the model fails."""
         async with self._captioning:
             text = await self.known(sha256)
-            if text is None:
-                text = await self._caption(sha256)
+            if text is None and (text := await self._caption(sha256)) is not None:
                 await self._images.set_caption(sha256, text)
             return text
 
-    async def _caption(self, sha256: str) -> str:
+    async def _caption(self, sha256: str) -> str | None:
         question = HumanMessage(content=[{"type": "image", "file_id": sha256}, {"type": "text", "text": DESCRIBE}])
         try:
             return "".join([str(chunk.text) async for chunk in self._model.astream([question])]).strip()
         except Exception:  # the edge to any model: a picture without a text is better than none
             log.warning("a picture could not be described", exc_info=True)
-            return ""
+            return None

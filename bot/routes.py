@@ -145,14 +145,15 @@ class Gateway:
         return Response(data, media_type=ref.mime, headers={"Cache-Control": IMAGE_CACHING, "ETag": f'"{ref.sha256}"'})
 
     async def read_alt_text(self, request: Request) -> Response:
-        """`GET /v1/images/{sha256}/alt?session=...`: what that picture shows; costs a turn the first time."""
+        """`GET /v1/images/{sha256}/alt?session=...`: what that picture shows; the first time it counts as a picture."""
         session, sha256 = _session_of(request), request.path_params["sha256"]
         await self._manager.read_image(session, sha256)
         text = await self._alt_texts.known(sha256)
         if text is None:
-            self._manager.rates.take(Action.TURN, session, counted_address(request))
+            self._manager.rates.take(Action.IMAGE, session, counted_address(request))
             text = await self._alt_texts.make(sha256)
-        return JSONResponse({"alt": text}, headers={"Cache-Control": IMAGE_CACHING})
+        caching = {} if text is None else {"Cache-Control": IMAGE_CACHING}
+        return JSONResponse({"alt": text or ""}, headers=caching)
 
     async def healthz(self, request: Request) -> Response:
         """200 while the process lives."""

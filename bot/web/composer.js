@@ -57,6 +57,11 @@ export class Composer {
     this.#refresh();
   }
 
+  /** Unless that would open a keyboard on the screen. */
+  focus() {
+    if (matchMedia("(hover: hover)").matches) this.input.focus();
+  }
+
   /** Say something about what was just tried; an empty sentence takes it back. @param {string} sentence */
   tell(sentence) {
     this.notice.replaceChildren(...(sentence ? [icon("alert"), h("span", {}, sentence)] : []));

@@ -28,6 +28,7 @@ const EXAMPLES = /** @type {const} */ ({ exampleCat: "example-cat.jpg", exampleC
 export class Conversation {
   /** What is on the screen, oldest first. @type {Map<string, Exchange>} */ #exchanges = new Map();
   /** The one that is being answered. @type {Exchange | null} */ #current = null;
+  /** The pictures so far have been told in words. */ #described = Promise.resolve();
   #session = "";
 
   /** @param {Strings} strings @param {Connection} connection @param {Wishes} wishes */
@@ -55,7 +56,7 @@ export class Conversation {
   startNew() {
     this.composer.clear();
     this.connection.startNew();
-    this.composer.input.focus();
+    this.composer.focus();
   }
 
   #listen() {
@@ -127,7 +128,7 @@ export class Conversation {
       if (turn.role === "user") this.#exchanges.get(turn.id) ?? this.#make(asked(turn));
       const exchange = this.#exchanges.get(turn.id);
       if (!exchange || turn.role === "user") continue;
-      if (!exchange.kept) void this.#describe(exchange);
+      if (!exchange.kept) this.#describe(exchange);
       exchange.kept = true;
       this.#answered(exchange, turn.images[0]);
       exchange.show(turn);
@@ -138,11 +139,13 @@ export class Conversation {
     return [...new Set(turns.map(({ id }) => id))];
   }
 
-  /** Have pictures told in words once their question is answered. @param {Exchange} exchange */
-  async #describe(exchange) {
+  /** Have pictures told in words once their question is answered: one at a time, so that uploads need not wait. @param {Exchange} exchange */
+  #describe(exchange) {
     for (const { image } of exchange.turn.pictures) {
-      const text = await this.connection.describe(image);
-      if (text) exchange.describe(image, text);
+      this.#described = this.#described.then(async () => {
+        const text = this.#exchanges.has(exchange.turn.id) && (await this.connection.describe(image));
+        if (text) exchange.describe(image, text);
+      });
     }
   }
 
@@ -196,7 +199,7 @@ export class Conversation {
     if (exchange.turn.replaces) void this.#reload();
     if (frame.type === "turn.failed") return this.wishes.report("error", { code: frame.code, message: frame.message });
     if (frame.type !== "turn.completed") return;
-    void this.#describe(exchange);
+    this.#describe(exchange);
     if (this.#pictures().size > 1) exchange.showLooked();
     this.transcript.announce(frame.text);
     this.#suggest(frame.suggestions ?? []);
@@ -241,14 +244,14 @@ export class Conversation {
     const { text, pictures, region } = exchange.turn;
     this.#exchanges.delete(exchange.turn.id);
     this.#await(this.connection.ask(text, pictures, region));
-    this.composer.input.focus();
+    this.composer.focus();
   }
 
   /** Ask again in the place of an exchange, with other words if there are any. @param {Exchange} exchange @param {string} [text] */
   #replace(exchange, text) {
     if (this.#current) return this.composer.tell(this.strings.errors.busy);
     this.#await(this.connection.askAgain(exchange.turn, text));
-    this.composer.input.focus();
+    this.composer.focus();
   }
 
   /** @param {string} turn */

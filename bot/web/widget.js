@@ -42,7 +42,9 @@ export class VisavisChat extends HTMLElement {
 
   set token(token) {
     this.#token = token;
-    if (this.#connection) this.#connection.token = token;
+    if (!this.#connection) return;
+    this.#connection.token = token;
+    if (!this.#panel.hidden) this.#connection.open(); // the one before may have been refused
   }
 
   connectedCallback() {
@@ -63,7 +65,8 @@ export class VisavisChat extends HTMLElement {
     if (this.#inline || !this.#panel.hidden) return;
     this.#panel.hidden = false;
     this.#launcher.setAttribute("aria-expanded", "true");
-    (finePointer() ? conversation.composer.input : this.#panel).focus();
+    this.#panel.focus();
+    conversation.composer.focus();
     this.#report("open", {});
   }
 
@@ -101,8 +104,8 @@ export class VisavisChat extends HTMLElement {
 
   async #start() {
     const conversation = await this.#ready();
-    if (this.#inline) await this.open();
-    if (this.hasAttribute("autofocus") && finePointer()) conversation.composer.input.focus();
+    if (!this.#panel.hidden) await this.open(); // inline, or moved while it was open
+    if (this.hasAttribute("autofocus")) conversation.composer.focus();
   }
 
   async #build() {
@@ -180,11 +183,6 @@ export class VisavisChat extends HTMLElement {
     event.preventDefault();
     void this.attach(files);
   };
-}
-
-/** On a phone, focus in the text would open the keyboard. */
-function finePointer() {
-  return matchMedia("(hover: hover)").matches;
 }
 
 /** @param {DataTransfer | null} transfer */
