@@ -80,7 +80,8 @@ def serve_with(model: VisavisModel, precision: Precision) -> Precision:
     chosen = best_for(model.device) if precision is Precision.AUTO else precision
     if chosen in LAYERS:
         encoder = model.encoder
-        for part in (encoder.vision.tower, encoder.image_projection, encoder.text, encoder.fusion):
+        parts: list[Any] = [encoder.vision.tower, encoder.image_projection, encoder.text, encoder.fusion]
+        for part in parts:
             lower(part, chosen)
         attentions: list[Any] = [layer.cross_attention for layer in model.decoder.layers]
         for attention in attentions:
