@@ -26,6 +26,7 @@ def evaluate(
     things: Annotated[Path | None, typer.Option(help="Questions about single things, one word each.")] = None,
     nonphotos: Annotated[Path | None, typer.Option(help="A folder of pictures that are no photos.")] = None,
     retrieval: Annotated[bool, typer.Option("--retrieval", help="Also find each caption's picture.")] = False,
+    ocr: Annotated[bool, typer.Option("--ocr", help="Also read words drawn into the photos (extra `ocr`).")] = False,
     swap_images: Annotated[bool, typer.Option("--swap-images", help="Ask about another item's picture.")] = False,
     blank: Annotated[BlankPart | None, typer.Option(help="Take the picture or the question away.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Write what was asked, expected and said here.")] = None,
@@ -40,8 +41,8 @@ def evaluate(
     settings = read_settings(model=model, device=device)
     with sentences():
         from visavis.bot.chat_models import ModelNotFound, model_folder
-        from visavis.models.training.evaluation import EvaluationOptions
         from visavis.models.training.evaluation_items import Blank
+        from visavis.models.training.evaluation_options import EvaluationOptions
         from visavis.models.training.evaluation_report import evaluate_command
 
         options = EvaluationOptions(
@@ -51,6 +52,7 @@ def evaluate(
             things=things,
             nonphotos=nonphotos,
             retrieval=retrieval,
+            ocr=ocr,
             swap_images=swap_images,
             blank=Blank(blank.value) if blank else None,
             predictions=predictions,

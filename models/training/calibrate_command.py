@@ -19,8 +19,9 @@ from visavis.models.loading import load_model
 from visavis.models.processor import Processor
 from visavis.models.training.calibration_fitting import fit_calibration
 from visavis.models.training.data import load_photos
-from visavis.models.training.evaluation import ask_all, score_answers
+from visavis.models.training.evaluation import ask_all
 from visavis.models.training.evaluation_items import Item, Section, read_items
+from visavis.models.training.evaluation_summary import score_answers
 from visavis.models.training.export import export_checkpoint
 from visavis.models.training.photo_fitting import PhotoFit, fit_photo_head, pictures, summaries
 from visavis.models.visavis_model import VisavisModel

@@ -16,7 +16,8 @@ from typing import Any
 
 from visavis.models.loading import load_model
 from visavis.models.training.data import load_photos
-from visavis.models.training.evaluation import Answer, EvaluationOptions, evaluate
+from visavis.models.training.evaluation import evaluate
+from visavis.models.training.evaluation_options import Answer, EvaluationOptions
 from visavis.models.training.export import count_parameters
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.train_command import train_command

@@ -13,7 +13,8 @@ from rich.table import Column, Table
 
 from visavis.models.errors import NoSharedSpace
 from visavis.models.precision import Precision
-from visavis.models.training.evaluation import UNMEASURED, Answer, EvaluationOptions, Figures, evaluate
+from visavis.models.training.evaluation import evaluate
+from visavis.models.training.evaluation_options import Answer, EvaluationOptions, Figures
 
 
 def evaluate_command(
@@ -30,9 +31,6 @@ def evaluate_command(
         ModelError, ValueError, OSError, ModuleNotFoundError: as `evaluate`, or the predictions cannot be written;
             nothing was printed then.
     """
-    for name in UNMEASURED:
-        if getattr(options, name, None):
-            Console(stderr=True).print(f"{name} is not measured by this version: it will be null", style="yellow")
     if options.predictions is not None:
         options.predictions.open("a", encoding="utf-8").close()  # a path that cannot be written shows now
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())

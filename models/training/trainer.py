@@ -24,7 +24,7 @@ from visavis.models.training.optimisation import freeze, parameter_groups, sched
 from visavis.models.training.passes import Passes
 from visavis.models.training.run_state import Position, Swapped, WeightAverage, load_run, save_run
 from visavis.models.training.settings import TrainingSettings
-from visavis.models.training.tag_lessons import TagLessons
+from visavis.models.training.tag_lessons import TagLessons, nearest_kinds
 from visavis.models.visavis_model import VisavisModel
 
 
@@ -123,7 +123,9 @@ class Trainer:
         if tags is None or not self.settings.lesson_share:
             return None
         words = {word.strip(".,!?") for photo in self.photos for caption in photo.captions for word in caption.split()}
-        return TagLessons(tags, self.processor, sorted(filter(str.isalpha, words)))
+        tower = self.model.encoder.vision.objects
+        alike = nearest_kinds(tower.classes.weight.detach()) if tower is not None else ()
+        return TagLessons(tags, self.processor, sorted(filter(str.isalpha, words)), alike)
 
     def _rest_of_epoch(self) -> Iterator[tuple[int, list[Row]]]:
         seen = 0
