@@ -21,14 +21,21 @@ PRETRAINED_LR_SCALE = 0.1
 """Of the object tower's head, and of the layers that `mmbt` takes over from BERT."""
 
 
-def freeze(model: VisavisModel, train_text: bool, vision_blocks: int = 0) -> dict[str, nn.Parameter]:
-    """Trained parameters by name; the rest asks for no gradient."""
-    learning = later_blocks(model, vision_blocks)
+def freeze(model: VisavisModel, settings: TrainingSettings) -> dict[str, nn.Parameter]:
+    """Trained parameters by name; the rest asks for no gradient.
+
+    Raises:
+        ValueError: `trained` names parts that the model has not.
+    """
+    learning = later_blocks(model, settings.vision_blocks)
     for name, parameter in model.named_parameters():
-        tower = name.startswith("encoder.vision.") or (name.startswith("encoder.text.") and not train_text)
+        tower = name.startswith("encoder.vision.") or (name.startswith("encoder.text.") and not settings.text_lr_scale)
         frozen = (tower and not name.startswith(learning)) or "embeddings.word_embeddings" in name
-        parameter.requires_grad_(not frozen)
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+        parameter.requires_grad_(not frozen and (not settings.trained or name.startswith(settings.trained)))
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if not trained:
+        raise ValueError(f"the model has no part whose name begins with {' or '.join(settings.trained)}")
+    return trained
 
 
 def later_blocks(model: VisavisModel, count: int) -> tuple[str, ...]:

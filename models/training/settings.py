@@ -23,9 +23,10 @@ class TrainingSettings:
     `self_critical_samples` above 1 as many captions of each photo are sampled and rewarded (`self_critical.py`), at
     `self_critical_weight` times the weight of all other answers. With `text_lr_scale` 0 the text encoder stays frozen
     and its states are kept in memory; `gate_lr_scale` lets the fusion gates open faster than the rest moves. The last
-    `vision_blocks` blocks of the image encoder learn at `vision_lr_scale` of the rate. `mirror_share` of the photos are
-    mirrored, about `made_questions` a photo are made from its captions, and about `lesson_share` lessons with swapped
-    object tags are taught a photo (`tag_lessons.py`).
+    `vision_blocks` blocks of the image encoder learn at `vision_lr_scale` of the rate. With `trained` only parameters
+    learn whose names begin so (`shared.`: what an objective adds to a model that is to stay as it is). `mirror_share`
+    of the photos are mirrored, about `made_questions` a photo are made from its captions, and about `lesson_share`
+    lessons with swapped object tags are taught a photo (`tag_lessons.py`).
 
     `phases` name the objectives and their weights (`phases.py`) up to a share of the run, such as ({"until": 0.3,
     "uni": 1}, {"answer": 1, "itc": 0.1}); without any, the answers are learned throughout.
@@ -48,6 +49,7 @@ class TrainingSettings:
     learning_rate: float = 8e-4
     text_lr_scale: float = 0.0
     gate_lr_scale: float = 1.0
+    trained: tuple[str, ...] = ()
     vision_blocks: int = 0
     vision_lr_scale: float = 0.1
     mirror_share: float = 0.0
@@ -84,8 +86,9 @@ class TrainingSettings:
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown training setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        if "data" in values:
-            values["data"] = tuple(str(folder) for folder in values["data"])
+        for name in ("data", "trained"):
+            if name in values:
+                values[name] = tuple(str(item) for item in values[name])
         if "phases" in values:
             values["phases"] = tuple(values["phases"])
         return cls(**values)

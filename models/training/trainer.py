@@ -62,7 +62,7 @@ class Trainer:
         self.passes = Passes(model, processor, features, settings)
         self.curriculum = Curriculum(self.passes, photos, settings)
         own = {f"{OWN}{name}": value for name, value in self.curriculum.named_parameters()}
-        self.parameters = freeze(model, bool(settings.text_lr_scale), settings.vision_blocks) | own
+        self.parameters = freeze(model, settings) | own
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.parameters, settings), lr=settings.learning_rate, betas=(0.9, 0.98)
         )

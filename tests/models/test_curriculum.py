@@ -158,3 +158,17 @@ def test_mmbt_refuses_to_drop_patches(
 ) -> None:
     with pytest.raises(ValueError, match="mmbt cuts the grid"):
         trainer_of(captioned, replace(settings, drop_until=0.5), tiny_processor, "mmbt")
+
+
+def test_what_is_added_can_learn_alone(
+    captioned: list[Photo], settings: TrainingSettings, tiny_processor: Processor
+) -> None:
+    alone = replace(settings, epochs=2, phases=({"itc": 1.0},), trained=("shared.",))
+    trainer = trainer_with(captioned, alone, tiny_processor, {"itc": 1.0})
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    for _ in trainer.train():
+        pass
+    moved = {name for name, value in trainer.model.state_dict().items() if not value.equal(before[name])}
+    assert moved and all(name.startswith("shared.") for name in moved)
+    with pytest.raises(ValueError, match="no part whose name begins with nothing"):
+        trainer_with(captioned, replace(alone, trained=("nothing.",)), tiny_processor, {"itc": 1.0})
