@@ -21,14 +21,15 @@ _MEMORY_ROUNDING = 64
 class DecodeBatch:
     """Row i belongs to the i-th running answer: `join` appends a row, `leave` moves the last row into the gap.
 
-    On a CPU a step computes what is in use. On an accelerator all `max_rows` are allocated at the first `join` and
-    computed at every step, so that shapes stay the same (until a longer memory than ever before joins).
+    On a CPU a step computes what is in use. If `static` (by default on an accelerator) all `max_rows` are allocated at
+    the first `join` and computed at every step, so that shapes stay the same, as compiled steps and CUDA graphs need
+    it (until a longer memory than ever before joins).
     """
 
-    def __init__(self, model: VisavisModel, max_rows: int) -> None:
+    def __init__(self, model: VisavisModel, max_rows: int, *, static: bool | None = None) -> None:
         self.max_rows = max_rows
         self._decoder = model.decoder
-        self._static = model.device.type != "cpu"
+        self._static = model.device.type != "cpu" if static is None else static
         sizes = model.config.decoder
         shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size // sizes.num_attention_heads)
         self._own = KeyValueRows(*shape, dtype=model.dtype, device=model.device)

@@ -44,7 +44,8 @@ class Int8Linear(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        scale = (states.abs().amax(dim=-1, keepdim=True) / _GREATEST).clamp_min(_LEAST)
+        largest = torch.linalg.vector_norm(states, torch.inf, dim=-1, keepdim=True)
+        scale = (largest / _GREATEST).clamp_min(_LEAST)
         rounded = (states / scale).add_(_ZERO_POINT + 0.5).to(torch.uint8)
         product = torch.ops.onednn.qlinear_pointwise(
             *(rounded, 1.0, _ZERO_POINT, self._packed, self._scale, self._zeros, None),
