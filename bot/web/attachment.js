@@ -85,7 +85,11 @@ export class Attachment {
   }
 }
 
-/** A picture as it is sent: upright and on white when it has to be made smaller, else untouched. @param {File} file @returns {Promise<Blob>} */
+/**
+ * A picture as it is sent: upright and on white when it has to be made smaller, else untouched.
+ *
+ * @param {File} file @returns {Promise<Blob>}
+ */
 async function shrunk(file) {
   const bitmap = await createImageBitmap(file).catch(() => null); // null: the browser cannot read it, perhaps the server can
   const scale = bitmap ? LONGEST_SIDE / Math.max(bitmap.width, bitmap.height) : 1;

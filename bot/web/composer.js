@@ -14,7 +14,8 @@ import { fill } from "./strings.js";
 /** @import { Strings } from "./strings.js" */
 /** @typedef {{picture: Picture, url: string}} Attached a stored picture and the address of its local copy */
 /** @typedef {{region: Region, url: string}} Pointed a part of a picture that was shown before, and the address of that picture */
-/** @typedef {{onsend: (text: string, attached: Attached[], pointed: Pointed | null) => void, onstop: () => void, upload: Upload}} Handlers */
+/** @typedef {(text: string, attached: Attached[], pointed: Pointed | null) => void} OnSend */
+/** @typedef {{onsend: OnSend, onstop: () => void, upload: Upload}} Handlers */
 
 const READABLE = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/heic,image/avif";
 

@@ -17,7 +17,8 @@
 /** @typedef {{image: string, x: number, y: number, w: number, h: number}} Region a part of a picture, in shares 0..1 of it */
 /**
  * A question on its way; `replaces` is the turn in whose place it is asked: with its own words again, or `edited`.
- * @typedef {{id: string, text: string, pictures: Picture[], region: Region | null, replaces?: string | null, edited?: boolean, acknowledged: boolean, cancelled: boolean}} PendingTurn
+ * @typedef {{id: string, text: string, pictures: Picture[], region: Region | null, replaces?: string | null, edited?: boolean,
+ *   acknowledged: boolean, cancelled: boolean}} PendingTurn
  */
 /** A token, or what fetches a fresh one before each connection. @typedef {string | (() => string | Promise<string>)} Token */
 /** @typedef {any} Frame a decoded text frame */
@@ -42,7 +43,11 @@ export class Connection extends EventTarget {
   #seen = { attempt: 0, seq: 0 };
   #lost = false;
   /** Turns whose explanation is waited for. @type {Set<string>} */ #explained = new Set();
-  /** Requests for parts of the history, answered in order. @type {{resolve: (frame: Frame) => void, reject: (error: Error) => void}[]} */ #asked = [];
+  /**
+   * Requests for parts of the history, answered in order.
+   * @type {{resolve: (frame: Frame) => void, reject: (error: Error) => void}[]}
+   */
+  #asked = [];
   /** @type {BroadcastChannel | null} */ #tabs = null;
   #failures = 0;
   #timer = 0;
@@ -89,12 +94,20 @@ export class Connection extends EventTarget {
     if (this.#state === "offline") this.#reconnect();
   }
 
-  /** Ask, now or as soon as there is a connection, and again until acknowledged. @param {string} text @param {Picture[]} pictures @param {Region | null} region */
+  /**
+   * Ask, now or as soon as there is a connection, and again until acknowledged.
+   *
+   * @param {string} text @param {Picture[]} pictures @param {Region | null} region
+   */
   ask(text, pictures, region = null) {
     return this.#begin({ text, pictures, region });
   }
 
-  /** Ask a question of this conversation again in its own place, or `text` instead. @param {PendingTurn} turn @param {string} [text] */
+  /**
+   * Ask a question of this conversation again in its own place, or `text` instead.
+   *
+   * @param {PendingTurn} turn @param {string} [text]
+   */
   askAgain({ id, text: asked, pictures, region }, text) {
     return this.#begin({ text: text ?? asked, pictures, region, replaces: id, edited: text !== undefined });
   }
@@ -147,7 +160,11 @@ export class Connection extends EventTarget {
     else this.#explain({ turn, error: { code: "network", message: "offline" } });
   }
 
-  /** Wait for the answer to a turn, to be said at the next `ready`: under an id that is known this only listens. @param {PendingTurn} turn */
+  /**
+   * Wait for the answer to a turn, to be said at the next `ready`: under an id that is known this only listens.
+   *
+   * @param {PendingTurn} turn
+   */
   follow(turn) {
     this.#pending = turn;
     this.#seen = { attempt: 0, seq: 0 };
@@ -176,7 +193,11 @@ export class Connection extends EventTarget {
     return url.href;
   }
 
-  /** What a picture shows, in the model's words; empty when that cannot be had. @param {string} image @returns {Promise<string>} */
+  /**
+   * What a picture shows, in the model's words; empty when that cannot be had.
+   *
+   * @param {string} image @returns {Promise<string>}
+   */
   async describe(image) {
     const response = await fetch(this.imageUrl(image).replace("?", "/alt?")).catch(() => null);
     return response?.ok ? (await response.json()).alt : "";

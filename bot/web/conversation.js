@@ -19,7 +19,8 @@ import { fill } from "./strings.js";
 /**
  * What the host page wants: its own greeting and questions to begin with; no heat maps; whether this is visavis' own page,
  * with example photos and how to bring another model; and `report`, which is told what happens.
- * @typedef {{greeting: string, questions: string[], explains: boolean, standalone: boolean, report: (name: string, detail: unknown) => void}} Wishes
+ * @typedef {{greeting: string, questions: string[], explains: boolean, standalone: boolean,
+ *   report: (name: string, detail: unknown) => void}} Wishes
  */
 
 const EMBEDDED = "visavis-embedded";
@@ -45,7 +46,8 @@ export class Conversation {
     this.banner = h("div", { class: "banner", role: "status" });
     this.note = h("p", { class: "note" });
     this.suggestions = h("div", { class: "suggestions", role: "group", "aria-label": strings.suggestions });
-    const foot = h("div", { class: "foot" }, this.suggestions, this.banner, this.composer.notice, this.composer.element, this.note);
+    const { notice, element: form } = this.composer;
+    const foot = h("div", { class: "foot" }, this.suggestions, this.banner, notice, form, this.note);
     this.element = h("section", { class: "conversation", "aria-label": strings.conversation });
     this.element.append(this.#welcome(), this.transcript.element, foot);
     this.#listen();
@@ -139,7 +141,11 @@ export class Conversation {
     return [...new Set(turns.map(({ id }) => id))];
   }
 
-  /** Have pictures told in words once their question is answered: one at a time, so that uploads need not wait. @param {Exchange} exchange */
+  /**
+   * Have pictures told in words once their question is answered: one at a time, so that uploads need not wait.
+   *
+   * @param {Exchange} exchange
+   */
   #describe(exchange) {
     for (const { image } of exchange.turn.pictures) {
       this.#described = this.#described.then(async () => {
@@ -151,13 +157,19 @@ export class Conversation {
 
   /** @param {string[]} ids */
   #arrange(ids) {
-    this.#exchanges = new Map(ids.flatMap((id) => (this.#exchanges.has(id) ? [[id, /** @type {Exchange} */ (this.#exchanges.get(id))]] : [])));
+    const before = this.#exchanges;
+    this.#exchanges = new Map();
+    for (const id of ids) {
+      const exchange = before.get(id);
+      if (exchange) this.#exchanges.set(id, exchange);
+    }
     this.transcript.arrange(this.#exchanges.values());
     this.#refresh();
   }
 
   async #earlier() {
-    const { turns, more } = await this.connection.history(this.#exchanges.keys().next().value).catch(() => ({ turns: [], more: true }));
+    const [oldest] = this.#exchanges.keys();
+    const { turns, more } = await this.connection.history(oldest).catch(() => ({ turns: [], more: true }));
     const shown = [...this.#exchanges.keys()];
     this.transcript.keepPlace(() => this.#arrange([...this.#show(turns), ...shown]));
     this.transcript.earlier.hidden = !more;
@@ -170,7 +182,8 @@ export class Conversation {
    */
   #make(turn, attached = [], pointed = turn.region && { region: turn.region, url: this.connection.imageUrl(turn.region.image) }) {
     const local = new Map(attached.map(({ picture, url }) => [picture.image, url]));
-    const pictures = turn.pictures.map((picture) => ({ ...picture, url: local.get(picture.image) ?? this.connection.imageUrl(picture.image) }));
+    const address = (/** @type {string} */ image) => local.get(image) ?? this.connection.imageUrl(image);
+    const pictures = turn.pictures.map((picture) => ({ ...picture, url: address(picture.image) }));
     const exchange = new Exchange(this.strings, turn, pictures, pointed, {
       again: (which) => this.#again(which),
       edit: (which, text) => this.#replace(which, text),
@@ -247,7 +260,11 @@ export class Conversation {
     this.composer.focus();
   }
 
-  /** Ask again in the place of an exchange, with other words if there are any. @param {Exchange} exchange @param {string} [text] */
+  /**
+   * Ask again in the place of an exchange, with other words if there are any.
+   *
+   * @param {Exchange} exchange @param {string} [text]
+   */
   #replace(exchange, text) {
     if (this.#current) return this.composer.tell(this.strings.errors.busy);
     this.#await(this.connection.askAgain(exchange.turn, text));
@@ -283,7 +300,8 @@ export class Conversation {
       this.composer.input.focus();
     };
     const oncover = (/** @type {Blob} */ covered) => {
-      const about = [...this.#exchanges.values()].reverse().find(({ looked, turn }) => (looked?.image ?? turn.pictures[0]?.image) === image);
+      const newest = [...this.#exchanges.values()].reverse();
+      const about = newest.find(({ looked, turn }) => (looked?.image ?? turn.pictures[0]?.image) === image);
       this.composer.attach([new File([covered], this.strings.coveredName, { type: covered.type })]);
       this.composer.propose(about?.turn.text ?? "");
       void this.composer.send();
@@ -307,17 +325,19 @@ export class Conversation {
 
   #welcome() {
     const { greeting, questions, standalone } = this.wishes;
-    const words = greeting ? [h("h2", { dir: "auto" }, greeting)] : [h("h2", {}, this.strings.emptyTitle), h("p", {}, this.strings.emptyText)];
+    const own = [h("h2", {}, this.strings.emptyTitle), h("p", {}, this.strings.emptyText)];
+    const words = greeting ? [h("h2", { dir: "auto" }, greeting)] : own;
     const chips = questions.map((question) => chip(question, (text) => this.composer.propose(text)));
-    const begin = chips.length ? [h("div", { class: "suggestions", role: "group", "aria-label": this.strings.suggestions }, ...chips)] : [];
-    return h("div", { class: "welcome" }, mark(), ...words, ...begin, ...(standalone ? this.#examples() : []));
+    const begin = h("div", { class: "suggestions", role: "group", "aria-label": this.strings.suggestions }, ...chips);
+    return h("div", { class: "welcome" }, mark(), ...words, chips.length ? begin : null, ...(standalone ? this.#examples() : []));
   }
 
   #examples() {
     const cards = Object.entries(EXAMPLES).map(([label, file]) => {
       const name = this.strings[/** @type {keyof typeof EXAMPLES} */ (label)];
       const photo = h("img", { src: new URL(file, import.meta.url).href, alt: "" });
-      return h("button", { class: "example", type: "button", onclick: () => this.#example(file, name) }, photo, h("span", {}, name));
+      const pick = () => this.#example(file, name);
+      return h("button", { class: "example", type: "button", onclick: pick }, photo, h("span", {}, name));
     });
     const examples = h("div", { class: "examples", role: "group", "aria-label": this.strings.examples }, ...cards);
     return [h("p", { class: "aside" }, this.strings.examples), examples];

@@ -47,7 +47,10 @@ export class Exchange {
   /** The picture that the answer is about. @type {ShownPicture | null} */ looked = null;
   /** Whether the server keeps it, so that it can be asked again in its place. */ kept = false;
 
-  /** @param {Strings} strings @param {PendingTurn} turn @param {ShownPicture[]} pictures @param {Pointed | null} pointed @param {Actions} actions */
+  /**
+   * @param {Strings} strings @param {PendingTurn} turn @param {ShownPicture[]} pictures @param {Pointed | null} pointed
+   * @param {Actions} actions
+   */
   constructor(strings, turn, pictures, pointed, actions) {
     this.strings = strings;
     this.turn = turn;
@@ -83,7 +86,10 @@ export class Exchange {
   /** Take a turn.* frame in. @param {Frame} frame */
   receive(frame) {
     if (frame.attempt) this.kept = true;
-    if (frame.attempt > this.#attempt) [this.#attempt, this.#streamed] = [frame.attempt, new Text()]; // what an earlier one said is void
+    if (frame.attempt > this.#attempt) {
+      this.#attempt = frame.attempt;
+      this.#streamed = new Text(); // what an earlier attempt said is void
+    }
     if (frame.type === "turn.accepted") this.wait(this.strings.waitingLook);
     if (frame.type === "turn.restarted") this.wait(this.strings.waitingAgain);
     if (frame.type === "turn.queued") this.wait(fill(this.strings.waitingQueue, { position: frame.position }));
@@ -103,7 +109,8 @@ export class Exchange {
       this.body.replaceChildren(html ? safeHtml(html) : plain(text));
       if (status === "cancelled") this.body.append(h("p", { class: "aside" }, this.strings.stopped));
       this.#offer(status === "completed");
-      if (typeof confidence === "number" && confidence < UNSURE) this.foot.prepend(h("p", { class: "aside" }, icon("info"), this.strings.unsure));
+      const unsure = typeof confidence === "number" && confidence < UNSURE;
+      if (unsure) this.foot.prepend(h("p", { class: "aside" }, icon("info"), this.strings.unsure));
     }
     if (feedback) this.rated(feedback);
     if (alternatives) this.#page([...alternatives, { id: this.turn.id, at: at ?? 0 }]);
@@ -166,7 +173,8 @@ export class Exchange {
 
   /** @param {ShownPicture} picture */
   #picture(picture) {
-    const image = h("img", { src: picture.url, width: picture.width, height: picture.height, alt: this.strings.pictureSent, decoding: "async" });
+    const { url: src, width, height } = picture;
+    const image = h("img", { src, width, height, alt: this.strings.pictureSent, decoding: "async" });
     const open = h("button", { class: "picture", type: "button", "data-image": picture.image }, image);
     open.append(h("span", { class: "visually-hidden" }, this.strings.openPicture));
     open.onclick = () => this.actions.view(picture);
@@ -229,7 +237,8 @@ export class Exchange {
       return go;
     };
     const count = h("span", {}, fill(this.strings.versionOf, { place: place + 1, count: versions.length }));
-    const steps = [step("back", this.strings.versionBefore, place - 1), count, step("next", this.strings.versionAfter, place + 1)];
+    const { versionBefore, versionAfter } = this.strings;
+    const steps = [step("back", versionBefore, place - 1), count, step("next", versionAfter, place + 1)];
     this.pager.replaceChildren(...(versions.length > 1 ? steps : []));
   }
 

@@ -16,11 +16,16 @@ img { display: block; max-width: 100%; max-height: 24rem; border-radius: 0.75rem
 h2 { margin: 2rem 0 0; font-size: 1rem } h2 time { font-weight: normal; opacity: 0.7 }
 p { white-space: pre-wrap; overflow-wrap: anywhere; margin-block: 0.5rem }`;
 
-/** Hand the whole conversation to the browser as a download; rejects when a part of it cannot be had. @param {Strings} strings @param {Connection} connection */
+/**
+ * Hand the whole conversation to the browser as a download; rejects when a part of it cannot be had.
+ *
+ * @param {Strings} strings @param {Connection} connection
+ */
 export async function exportConversation(strings, connection) {
   const sections = [];
   for (const turn of await allTurns(connection)) sections.push(await section(strings, connection, turn));
-  const head = h("head", {}, h("meta", { charset: "utf-8" }), h("meta", { "http-equiv": "Content-Security-Policy", content: POLICY }));
+  const policy = h("meta", { "http-equiv": "Content-Security-Policy", content: POLICY });
+  const head = h("head", {}, h("meta", { charset: "utf-8" }), policy);
   head.append(h("title", {}, strings.conversation), h("style", {}, STYLE));
   const page = h("html", { lang: strings.language, dir: strings.direction }, head, h("body", {}, ...sections));
   const html = page.outerHTML.replaceAll("<img data-src=", "<img src="); // in this page, its policy would forbid them

@@ -19,7 +19,10 @@ const LIFT = 0.5;
 export class HeatView {
   /** The map that is drawn. */ drawn = "";
 
-  /** @param {Strings} strings @param {string} url of the picture @param {string} text of the answer @param {Explanation} explanation */
+  /**
+   * @param {Strings} strings @param {string} url of the picture @param {string} text of the answer
+   * @param {Explanation} explanation
+   */
   constructor(strings, url, text, explanation) {
     const [rows, columns] = explanation.grid;
     this.veil = h("canvas", { width: columns, height: rows, "aria-hidden": "true" });
@@ -39,7 +42,11 @@ export class HeatView {
     this.#show(whole, explanation.answer, strings.heatAlt);
   }
 
-  /** A word that shows its map when it is pointed at, reached by keyboard or pressed. @param {string} label @param {string} map @param {string} told */
+  /**
+   * A word that shows its map when it is pointed at, reached by keyboard or pressed.
+   *
+   * @param {string} label @param {string} map @param {string} told
+   */
   #word(label, map, told) {
     const button = h("button", { class: "word", type: "button", tabindex: "-1", "aria-pressed": "false" }, label);
     const show = () => this.#show(button, map, told);

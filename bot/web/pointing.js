@@ -25,7 +25,10 @@ export class Pointing {
     this.onchange = onchange;
     this.frame = h("div", { class: "box", hidden: true });
     this.image = h("img", { src: url, alt: strings.pictureSent, draggable: "false" });
-    this.image.onload = () => this.element.style.setProperty("--ratio", String(this.image.naturalWidth / this.image.naturalHeight));
+    this.image.onload = () => {
+      const { naturalWidth: width, naturalHeight: height } = this.image;
+      this.element.style.setProperty("--ratio", String(width / height));
+    };
     this.element = h("div", { class: "pointing", tabindex: "0", role: "group", "aria-label": strings.pointKeys });
     this.element.append(this.image, this.frame);
     this.element.onpointerdown = (event) => event.button === 0 && this.#drag(event);

@@ -26,7 +26,8 @@ export class Sessions {
     this.list = h("ul", {});
     this.empty = h("p", { class: "aside", role: "status" });
     this.bin = button("quiet", "bin", strings.deleteConversation, () => this.#delete());
-    const foot = h("div", { class: "drawer-foot" }, button("quiet", "save", strings.saveConversation, () => void this.#save()), this.bin);
+    const save = button("quiet", "save", strings.saveConversation, () => void this.#save());
+    const foot = h("div", { class: "drawer-foot" }, save, this.bin);
     const head = h("div", { class: "drawer-head" }, h("h2", {}, strings.conversations), close);
     this.element = modal("drawer", strings.conversations, head, this.search, this.list, this.empty, foot);
     this.search.oninput = () => {

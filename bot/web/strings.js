@@ -4,7 +4,10 @@
  */
 
 /** @typedef {typeof import("./strings.en.json")} Known */
-/** Sentences for the codes of the wire; for a code without one the server's own message is shown. @typedef {Record<string, string>} Errors */
+/**
+ * Sentences for the codes of the wire; for a code without one the server's own message is shown.
+ * @typedef {Record<string, string>} Errors
+ */
 /** @typedef {Omit<Known, "errors"> & {errors: Errors}} Strings */
 
 const LANGUAGES = ["en", "zh"];

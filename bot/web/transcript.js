@@ -31,10 +31,14 @@ export class Transcript {
     for (const box of [this.list, this.scroller]) grown.observe(box);
   }
 
-  /** Show these exchanges, and no others, in this order; those that are in their place are not touched. @param {Iterable<Exchange>} exchanges */
+  /**
+   * Show these exchanges, and no others, in this order; those that are in their place are not touched.
+   *
+   * @param {Iterable<Exchange>} exchanges
+   */
   arrange(exchanges) {
-    const elements = [...exchanges].flatMap((exchange) => exchange.elements);
-    for (const element of [...this.list.children]) if (!elements.includes(/** @type {HTMLLIElement} */ (element))) element.remove();
+    /** @type {Element[]} */ const elements = [...exchanges].flatMap((exchange) => exchange.elements);
+    for (const element of [...this.list.children]) if (!elements.includes(element)) element.remove();
     elements.forEach((element, place) => {
       if (this.list.children[place] !== element) this.list.insertBefore(element, this.list.children[place] ?? null);
     });

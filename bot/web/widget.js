@@ -135,7 +135,8 @@ export class VisavisChat extends HTMLElement {
   #float(strings, frame) {
     rename(this.#launcher, strings.openChat);
     this.#launcher.setAttribute("aria-expanded", "false");
-    for (const [name, value] of Object.entries({ role: "dialog", "aria-label": strings.name })) this.#panel.setAttribute(name, value);
+    this.#panel.setAttribute("role", "dialog");
+    this.#panel.setAttribute("aria-label", strings.name);
     this.#panel.addEventListener("keydown", ({ key }) => key === "Escape" && this.close());
     frame.append(this.#launcher);
   }
@@ -157,7 +158,11 @@ export class VisavisChat extends HTMLElement {
     this.dispatchEvent(new CustomEvent(`visavis:${name}`, { detail, bubbles: true }));
   }
 
-  /** Files may be dropped anywhere on the element; the curtain shows it while they hover. @param {Conversation} conversation @param {HTMLElement} curtain */
+  /**
+   * Files may be dropped anywhere on the element; the curtain shows it while they hover.
+   *
+   * @param {Conversation} conversation @param {HTMLElement} curtain
+   */
   #takeDrops(conversation, curtain) {
     let depth = 0; // enter and leave are also reported for every child on the way
     const show = (/** @type {number} */ change) => {
