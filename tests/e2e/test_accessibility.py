@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -74,21 +75,20 @@ async def viewer(page: Page, model: ScriptedChatModel) -> None:
 STATES: list[State] = [empty, conversation, failed, editing, drawer, viewer]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 async def test_no_state_breaks_a_rule(
-    chat: Page, model: ScriptedChatModel, complaints: Complaints, state: State, width: int, scheme: str
+    chat: Page, model: ScriptedChatModel, complaints: Complaints, state: State
 ) -> None:
-    await chat.set_viewport_size({"width": width, "height": 740})
-    await chat.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
     await state(chat, model)
     complaints.forgive("Failed to load resource")
-    results = await Axe().run(chat, options=RULES)
-    broken = [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in results.response["violations"]]
-    assert broken == []
-    assert await chat.evaluate(SMALL) == []
-    assert await chat.evaluate(SIDEWAYS) <= 0
+    for width, scheme in itertools.product((1280, 360), ("light", "dark")):
+        await chat.set_viewport_size({"width": width, "height": 740})
+        await chat.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        results = await Axe().run(chat, options=RULES)
+        broken = [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in results.response["violations"]]
+        assert broken == [], (width, scheme)
+        assert await chat.evaluate(SMALL) == [], (width, scheme)
+        assert await chat.evaluate(SIDEWAYS) <= 0, (width, scheme)
 
 
 async def test_a_whole_conversation_needs_no_mouse(chat: Page, model: ScriptedChatModel) -> None:
