@@ -37,7 +37,7 @@ class ObjectConfig:
     head_size: int = 1280
     kinds: int = 0
     tags: int = 4
-    tag_tokens: int = 6
+    tag_tokens: int = 8
     read_tokens: int = 16
     image_mean: tuple[float, ...] | list[float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, ...] | list[float] = (0.229, 0.224, 0.225)
