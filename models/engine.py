@@ -92,6 +92,11 @@ class InferenceEngine:
         self._worker.join()
 
     @property
+    def alive(self) -> bool:
+        """False once the worker has ended, by `close` or by a fault of its own: nothing will be answered any more."""
+        return self._worker.is_alive()
+
+    @property
     def waiting(self) -> int:
         """Questions in the line."""
         return len(self._line)

@@ -68,8 +68,10 @@ class ModelEndpoints:
         )
 
     async def healthz(self, request: Request) -> Response:
-        """200: the weights are loaded before the socket is opened."""
-        return JSONResponse({"status": "ok", "model": self._engine.model_name})
+        """200 while the engine lives; the weights are loaded before the socket is opened."""
+        alive = self._engine.alive
+        body = {"status": "ok" if alive else "failed", "model": self._engine.model_name}
+        return JSONResponse(body, status_code=200 if alive else 503)
 
     async def models(self, request: Request) -> Response:
         """The one model, in OpenAI's form."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.applications import Starlette
 
 from visavis.models.checkpoint_files import FOREIGN
 from visavis.models.engine_api import create_app
@@ -28,20 +27,21 @@ if TYPE_CHECKING:
     from visavis.models.transformers_engine import TransformersEngine
 
 KEEP_ALIVE_S = 75
+ENGINE_DIED = 70  # EX_SOFTWARE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Take the address, load the weights, serve until SIGTERM or SIGINT. 0 after a clean stop, 1 with one sentence."""
+    """Take the address, load the weights, serve until SIGTERM or SIGINT. 0 after a clean stop, 1 with one sentence,
+    70 when the engine died."""
     options = _parse(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would starve the gateway
     try:
         with _bind(options) as listener, _load_engine(options) as engine:
-            _serve(create_app(engine), listener, options)
+            return _serve(engine, listener, options)
     except ModelError as error:
         print(f"visavis model server: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -118,9 +118,21 @@ def _bind(options: argparse.Namespace) -> Iterator[socket.socket]:
         yield listener
 
 
-def _serve(app: Starlette, listener: socket.socket, options: argparse.Namespace) -> None:
+class EngineServer(uvicorn.Server):
+    """Ends by itself when the engine has died: whoever watches the process starts another one."""
+
+    def __init__(self, config: uvicorn.Config, engine: InferenceEngine | TransformersEngine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; True ends the server."""
+        return await super().on_tick(counter) or not self._engine.alive
+
+
+def _serve(engine: InferenceEngine | TransformersEngine, listener: socket.socket, options: argparse.Namespace) -> int:
     config = uvicorn.Config(
-        app,
+        create_app(engine),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -129,7 +141,8 @@ def _serve(app: Starlette, listener: socket.socket, options: argparse.Namespace)
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises its signal again after the drain: then we are done
-    uvicorn.Server(config).run(sockets=[listener])
+    EngineServer(config, engine).run(sockets=[listener])
+    return 0 if engine.alive else ENGINE_DIED
 
 
 if __name__ == "__main__":

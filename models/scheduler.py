@@ -27,7 +27,7 @@ from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
 logger = logging.getLogger(__name__)
 
-JOINING_AT_ONCE = 4  # fusing costs about as much as a decode step of 32 rows: running answers wait for no more
+JOINING_AT_ONCE = 4  # while more people wait than get words, else one: fusing costs more than a decode step of 32 rows
 IS_A_PHOTO = 0.5
 ENCODED_AHEAD = 2  # pictures made ready while all rows are taken
 
@@ -118,10 +118,10 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Let ready questions join, in the order in which they came, while there are rows; explain what is ready."""
-        admitted = 0
+        admitted, most = 0, JOINING_AT_ONCE if len(self._line) > len(self._rows) else 1
         for job in self._line.jobs():
             has_room = job.answer is not None or len(self._rows) < self._batch.max_rows
-            state = self._state(job) if has_room and admitted < JOINING_AT_ONCE else None
+            state = self._state(job) if has_room and admitted < most else None
             if state is None or not self._line.take(job):
                 continue
             admitted += 1

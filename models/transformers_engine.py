@@ -79,6 +79,8 @@ class TransformersEngine:
     explanations are not for these models.
     """
 
+    alive = True  # whatever a question does to it, its executor goes on
+
     def __init__(
         self,
         model: Any,

@@ -10,10 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from tiny_checkpoint import drawn_picture, until
 
 from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine import InferenceEngine
+from visavis.models.engine_api import create_app
+from visavis.models.model_server import EngineServer
 
 PICTURE = drawn_picture()
 SHA256 = hashlib.sha256(PICTURE).hexdigest()
@@ -192,6 +195,22 @@ async def test_metrics_tell_what_the_engine_did(client: httpx.AsyncClient) -> No
     assert "visavis_engine_encoder_forwards_total 1.0" in lines
     assert "visavis_engine_waiting 0.0" in lines
     assert "visavis_engine_first_token_seconds_count 1.0" in lines
+
+
+async def test_a_dead_engine_shows(
+    client: httpx.AsyncClient, engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("a fault of the scheduler itself")
+
+    monkeypatch.setattr("visavis.models.scheduler.Scheduler.advance", broken)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    await put_picture(client)
+    status, error = await refused(client, asking(IMAGE, text()))
+    assert (status, error["code"]) == (500, "model_error")
+    await until(lambda: not engine.alive)
+    assert (await client.get("/healthz")).status_code == 503
+    assert await EngineServer(uvicorn.Config(create_app(engine)), engine).on_tick(1)
 
 
 async def test_who_waits_is_told_the_position_and_then_the_answer(

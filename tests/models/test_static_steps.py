@@ -76,6 +76,7 @@ def test_steps_wait_for_no_value_and_keep_their_shapes(tiny_model: VisavisModel,
 
 
 @torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch's own compiler
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_step_is_one_graph(tiny_model: VisavisModel, memories: tuple[Memory, ...], backend: str) -> None:
     batch = DecodeBatch(tiny_model, ROWS, static=True)
