@@ -6,7 +6,7 @@
 
 import { Composer } from "./composer.js";
 import { FINAL } from "./connection.js";
-import { button, h, mark } from "./elements.js";
+import { h, mark } from "./elements.js";
 import { Exchange } from "./exchange.js";
 import { Transcript } from "./transcript.js";
 import { viewer } from "./viewer.js";
@@ -106,6 +106,7 @@ export class Conversation {
     this.#session = session;
     this.#end();
     this.#arrange([]);
+    this.transcript.log.replaceChildren();
   }
 
   /**
@@ -134,6 +135,7 @@ export class Conversation {
       exchange.kept = true;
       this.#answered(exchange, turn.images[0]);
       exchange.show(turn);
+      this.#tellPicture(exchange);
       if (exchange !== this.#current) continue; // else it was finished while nobody was listening
       this.connection.settle();
       this.#end();
@@ -213,7 +215,7 @@ export class Conversation {
     if (frame.type === "turn.failed") return this.wishes.report("error", { code: frame.code, message: frame.message });
     if (frame.type !== "turn.completed") return;
     this.#describe(exchange);
-    if (this.#pictures().size > 1) exchange.showLooked();
+    this.#tellPicture(exchange);
     this.transcript.announce(frame.text);
     this.#suggest(frame.suggestions ?? []);
     const { turn, text, html, image, confidence } = frame;
@@ -226,9 +228,12 @@ export class Conversation {
     this.#suggest([]);
   }
 
-  /** The pictures of this conversation. */
-  #pictures() {
-    return new Set([...this.#exchanges.values()].flatMap(({ turn }) => turn.pictures.map(({ image }) => image)));
+  /** Say which picture an answer is about, where it could have been another one. @param {Exchange} exchange */
+  #tellPicture(exchange) {
+    const shown = [...this.#exchanges.values()];
+    const before = shown.slice(0, shown.indexOf(exchange) + 1);
+    const pictures = new Set(before.flatMap(({ turn }) => turn.pictures.map(({ image }) => image)));
+    if (pictures.size > 1) exchange.showLooked();
   }
 
   /** @param {string} text @param {Attached[]} attached @param {Pointed | null} pointed */

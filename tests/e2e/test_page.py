@@ -327,6 +327,8 @@ async def test_several_pictures_and_which_one_was_looked_at(chat: Page) -> None:
     Image.new("RGB", (50, 50), "navy").save(other, "PNG")
     await pick(chat, "blue.png", other.getvalue())
     await ask(chat, "And this?")
+    await chat.reload()
+    await expect(chat.get_by_role("button", name="The picture it looked at")).to_have_count(1)
     await chat.get_by_role("button", name="The picture it looked at").click()
     await expect(chat.get_by_role("dialog", name="Picture").locator("img")).to_have_js_property("naturalWidth", 50)
 
