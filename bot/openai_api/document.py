@@ -104,6 +104,15 @@ def openapi_document(models: Sequence[str]) -> Schema:
                     [picture, of_session],
                 )
             },
+            "/v1/images/{picture}/alt": {
+                "get": _operation(
+                    "describeImage",
+                    "What a picture shows, in the model's words.",
+                    {"200": _json("The words.", _ref("AltText"))} | _errors("429"),
+                    [],
+                    [picture, of_session],
+                )
+            },
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
@@ -187,6 +196,7 @@ _RESPONSES: Schema = {
             },
         },
     },
+    "AltText": {"type": "object", "required": ["alt"], "properties": {"alt": _TEXT}},
     "Model": {
         "type": "object",
         "required": ["id", "object", "created", "owned_by"],
