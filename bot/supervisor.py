@@ -204,10 +204,22 @@ class Supervisor:
         await _until_ok((host, self._settings.port), "/healthz", gateways)
         if self._model_address is not None:
             await _until_ok(self._model_address, "/healthz", model_server)
-        await _until_ok((host, self._settings.port), "/readyz", gateways)
+        async with asyncio.TaskGroup() as group:
+            complaint = group.create_task(self._complain_of_the_store((host, self._settings.port)))
+            await _until_ok((host, self._settings.port), "/readyz", gateways)
+            complaint.cancel()
         self._announce(f"visavis is ready: {self._settings.url}  (Ctrl-C stops it)")
         if self._settings.model == EMBEDDED and self._model_address is not None:
             self._announce(LICENCE_NOTE)
+
+    async def _complain_of_the_store(self, gateway: Address) -> None:
+        """Say once that a store of somebody else's does not answer; the gateways go on trying."""
+        if self._store is not None:
+            return
+        answer = await http_get(gateway, "/readyz", timeout_s=30)
+        if answer is not None and b'"store":false' in answer[1]:
+            place = (self._settings.redis_url or "").rpartition("@")[2].removeprefix("redis://")
+            log.error("The store at %s does not answer; visavis waits for it and goes on trying.", place)
 
 
 def _embedded_store(settings: Settings, sockets: Path) -> EmbeddedStore | None:

@@ -53,4 +53,4 @@ class TurnPolicy:
     turn_timeout_s: float = 300.0
     finish_patience_s: float = 120.0
     watch_s: float = 120.0
-    max_attempts: int = 2
+    max_deaths: int = 2

@@ -7,9 +7,9 @@ them stand `visavis:image:<sha256>`, `visavis:person:<person>` and `visavis:acti
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
@@ -25,17 +25,19 @@ ACTIVE = "visavis:active"
 def connect(url: str) -> Redis:
     """A client for `url` (redis://, rediss://, unix://); lazy, with short time-outs and few retries.
 
-    Every write of the store may run twice, so retrying is safe. Close it with `await client.aclose()`.
+    `?cluster=true` at its end stands for a cluster, of which it names any node. Every write of the store may run twice,
+    so retrying is safe. No pipeline of the store is a transaction: redis-py would open that of a cluster from another
+    event loop. Close it with `await client.aclose()`.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=32,
-        timeout=5,
-        socket_timeout=5,
-        socket_connect_timeout=2,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-    )
-    return Redis.from_pool(pool)
+    patience: Any = {
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+    }
+    if url.endswith("?cluster=true"):
+        # What the store uses of it is the same as of a client of one server.
+        return cast(Redis, RedisCluster.from_url(url.partition("?")[0], max_connections=32, **patience))
+    return Redis.from_pool(BlockingConnectionPool.from_url(url, max_connections=32, timeout=5, **patience))
 
 
 @contextmanager

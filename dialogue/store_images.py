@@ -22,15 +22,12 @@ class ImageStore:
     async def save(self, session: str, image: NormalisedImage) -> None:
         """Keep a picture on behalf of a session."""
         key, ref = image_key(image.ref.sha256), records.dump(asdict(image.ref))
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hset(key, mapping={"data": image.data, "ref": ref, f"session:{session}": 1})
-        pipe.expire(key, self._ttl_s)
         with store_errors():
-            await pipe.execute()
+            await self._redis.eval(scripts.SAVE_IMAGE, 1, key, image.data, ref, session, self._ttl_s)
 
     async def read(self, sha256: str) -> bytes:
         """The normalised bytes; reading extends their time to live. Raises `UnknownImage`."""
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.hget(image_key(sha256), "data")
         pipe.expire(image_key(sha256), self._ttl_s)
         with store_errors():

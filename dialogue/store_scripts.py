@@ -8,6 +8,26 @@ counted a fence twice.
 
 from visavis.dialogue.store_branches import KEYS, PATH
 
+# ARGV schema created owner ttl_s
+CREATE = (
+    KEYS
+    + """
+redis.call('HSET', meta, 'schema', ARGV[1], 'created', ARGV[2], 'owner', ARGV[3])
+return redis.call('EXPIRE', meta, ARGV[4])
+"""
+)
+
+# -> {schema, owner, exchanges, pictures}; every key is gone
+FORGET = (
+    KEYS
+    + """
+local head = redis.call('HMGET', meta, 'schema', 'owner')
+local gone = {head[1], head[2], redis.call('LLEN', turns), redis.call('HKEYS', images)}
+redis.call('DEL', unpack(KEYS))
+return gone
+"""
+)
+
 # ARGV turn json replaces max_waiting max_versions ttl_s image...
 # -> {"waiting", position} | {"finished"} | {"busy", waiting} | {"too_many"} | {"unknown_session", "_image" or "_turn"}
 SUBMIT = (
@@ -33,28 +53,29 @@ return {'waiting', #waiting}
 """
 )
 
-# ARGV nonce lease_ms watch_ms -> {fence, attempt, entry} | nothing (no turn waits, or somebody has it)
+# ARGV nonce lease_ms watch_ms -> {fence, attempt, deaths, entry} | nothing (no turn waits, or somebody has it)
 CLAIM = (
     KEYS
     + """
 local entry = redis.call('LINDEX', queue, 0)
 if not entry or redis.call('EXISTS', meta) == 0 then return false end
 local holder = redis.call('GET', lease)
-if holder == ARGV[1] then
-  local held = redis.call('HMGET', meta, 'fence', 'attempt')
-  return {tonumber(held[1]), tonumber(held[2]), entry}
-elseif holder then
-  return false
-end
 local _, turn = string.match(entry, '^(%d+) (%S+) ')
-local attempt = 1
-if redis.call('HGET', meta, 'running') == turn then attempt = redis.call('HINCRBY', meta, 'attempt', 1)
-else redis.call('HSET', meta, 'running', turn, 'attempt', 1) end
+local held = redis.call('HMGET', meta, 'holder', 'running', 'fence', 'attempt', 'deaths', 'handed')
+if holder and holder ~= ARGV[1] then return false end
+if held[1] == ARGV[1] and held[2] == turn then  -- asked again, because the reply was lost or late
+  redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
+  return {tonumber(held[3]), tonumber(held[4]), tonumber(held[5]), entry}
+end
+local attempt, deaths = 1, 0
+if held[2] == turn then
+  attempt, deaths = held[4] + 1, held[5] + (held[6] == held[1] and 0 or 1)
+end
 local fence = redis.call('HINCRBY', meta, 'fence', 1)
-redis.call('HSET', meta, 'holder', ARGV[1])
+redis.call('HSET', meta, 'holder', ARGV[1], 'running', turn, 'attempt', attempt, 'deaths', deaths)
 redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
 redis.call('SET', watched, 1, 'PX', ARGV[3])
-return {fence, attempt, entry}
+return {fence, attempt, deaths, entry}
 """
 )
 
@@ -163,12 +184,26 @@ return 1
 """
 )
 
-# ARGV nonce -> the lease is dropped, the turn stays for the next process
+# ARGV turn since watch_ms -> {live, leased, finished, queue, running, attempt}; whoever looks watches
+GLANCE = (
+    KEYS
+    + """
+redis.call('PEXPIRE', watched, ARGV[3])
+local held = redis.call('HMGET', meta, 'running', 'attempt')
+return {
+  redis.call('XRANGE', live, ARGV[2], '+'), redis.call('EXISTS', lease), redis.call('HEXISTS', index, ARGV[1]),
+  redis.call('LRANGE', queue, 0, -1), held[1], held[2],
+}
+"""
+)
+
+# ARGV nonce -> the lease is dropped, the turn stays for the next process, which does not count a death
 HAND_OVER = (
     KEYS
     + """
-if redis.call('HGET', meta, 'holder') == ARGV[1] then return redis.call('DEL', lease) end
-return 0
+if redis.call('HGET', meta, 'holder') ~= ARGV[1] then return 0 end
+redis.call('HSET', meta, 'handed', ARGV[1])
+return redis.call('DEL', lease)
 """
 )
 
@@ -213,6 +248,12 @@ redis.call('SADD', control, ARGV[1])
 return redis.call('EXPIRE', control, ARGV[2])
 """
 )
+
+# KEYS image  ARGV data ref session ttl_s
+SAVE_IMAGE = """
+redis.call('HSET', KEYS[1], 'data', ARGV[1], 'ref', ARGV[2], 'session:' .. ARGV[3], 1)
+return redis.call('EXPIRE', KEYS[1], ARGV[4])
+"""
 
 # KEYS image  ARGV caption -> kept while the picture is
 SET_CAPTION = """

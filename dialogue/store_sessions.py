@@ -20,7 +20,6 @@ from visavis.dialogue.store_client import (
     NEW_SESSION_TTL_S,
     run_script,
     session_key,
-    session_keys,
     store_errors,
     unknown_session,
 )
@@ -49,11 +48,7 @@ class SessionStore:
     async def create(self, owner: str = "") -> str:
         """A new session's id: 128 random bits. `owner` is the person who finds it again by a list."""
         session = secrets.token_hex(16)
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hset(session_key(session, "meta"), mapping={"schema": SCHEMA, "created": time.time(), "owner": owner})
-        pipe.expire(session_key(session, "meta"), NEW_SESSION_TTL_S)
-        with store_errors():
-            await pipe.execute()
+        await run_script(self._redis, scripts.CREATE, session, SCHEMA, str(time.time()), owner, NEW_SESSION_TTL_S)
         if owner:
             await self._persons.list_session(owner, session)
         return session
@@ -150,12 +145,12 @@ class SessionStore:
 
     async def find_image(self, session: str, sha256: str) -> ImageRef:
         """A picture of the session; raises `UnknownSession` or `UnknownImage`."""
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hexists(session_key(session, "meta"), "schema")
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hmget(session_key(session, "meta"), ["schema"])
         pipe.hget(session_key(session, "images"), sha256)
         with store_errors():
-            known, ref = await pipe.execute()
-        if not known:
+            (schema,), ref = await pipe.execute()
+        if schema is None:
             raise unknown_session()
         if ref is None:
             raise unknown_image()
@@ -163,13 +158,8 @@ class SessionStore:
 
     async def forget(self, session: str) -> tuple[int, list[str]]:
         """Delete every key of a session: how many exchanges it had and which pictures. Raises `UnknownSession`."""
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hmget(session_key(session, "meta"), ["schema", "owner"])
-        pipe.llen(session_key(session, "turns"))
-        pipe.hkeys(session_key(session, "images"))
-        pipe.delete(*session_keys(session))
+        schema, owner, turns, images = await run_script(self._redis, scripts.FORGET, session)
         with store_errors():
-            (schema, owner), turns, images, _ = await pipe.execute()
             await self._redis.zrem(ACTIVE, session)
         if owner:
             await self._persons.drop_sessions([owner.decode()], [session])

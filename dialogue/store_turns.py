@@ -38,12 +38,14 @@ _VERSIONS = 20
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run a turn. `fence` grows with each claim of a session, `attempt` counts the runs of this turn."""
+    """The right to run a turn. `fence` grows with each claim of a session, `attempt` counts the runs of this turn,
+    `deaths` those of them that were lost with their process."""
 
     session: str
     nonce: str
     fence: int
     attempt: int
+    deaths: int
     position: int
     turn: Turn
 
@@ -112,8 +114,9 @@ class TurnStore:
         claimed = await run_script(self._redis, scripts.CLAIM, session, nonce, *times)
         if not claimed:
             return None
-        position, turn = records.load_waiting(claimed[2])
-        return Claim(session, nonce, int(claimed[0]), int(claimed[1]), position, turn)
+        fence, attempt, deaths, entry = claimed
+        position, turn = records.load_waiting(entry)
+        return Claim(session, nonce, int(fence), int(attempt), int(deaths), position, turn)
 
     async def renew(self, claim: Claim, events: Sequence[Event], lease_s: float, watch_s: float | None) -> int:
         """Renew the lease and append `events` to the replay: 0 go on, 1 somebody asked to stop, 2 nobody has watched
@@ -144,19 +147,14 @@ class TurnStore:
 
     async def glance(self, session: str, turn: str, cursor: str, watch_s: float) -> Glance:
         """What has become of a turn since `cursor`, in one round trip. Whoever looks watches, for `watch_s`."""
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.xrange(session_key(session, "live"), cursor if cursor == "-" else f"({cursor}", "+")
-        pipe.exists(session_key(session, "lease"))
-        pipe.hexists(session_key(session, "index"), turn)
-        pipe.lrange(session_key(session, "queue"), 0, -1)
-        pipe.hmget(session_key(session, "meta"), ["running", "attempt"])
-        pipe.pexpire(session_key(session, "watched"), milliseconds(watch_s))
-        with store_errors():
-            live, leased, finished, queue, (running, attempt), _ = await pipe.execute()
+        since = cursor if cursor == "-" else f"({cursor}"
+        looked = await run_script(self._redis, scripts.GLANCE, session, turn, since, milliseconds(watch_s))
+        live, leased, finished, queue, running, attempt = looked
         places = [records.load_place(entry) for entry in queue]
         ahead = next((place for place, (id, _) in enumerate(places) if id == turn), None)
-        mine = [entry for _, entry in live if entry[b"turn"].decode() == turn]
-        events = tuple(event for entry in mine for event in records.load_events(entry[b"events"]))
+        fields = [dict(zip(entry[::2], entry[1::2], strict=True)) for _, entry in live]
+        mine = [entry[b"events"] for entry in fields if entry[b"turn"].decode() == turn]
+        events = tuple(event for entry in mine for event in records.load_events(entry))
         cursor = live[-1][0].decode() if live else cursor
         is_running = (running or b"").decode() == turn
         seen = int(attempt) if is_running else 1

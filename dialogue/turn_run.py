@@ -104,7 +104,7 @@ class TurnRun:
     async def _run(self) -> FinalEvent:
         """The event that ends the turn, whatever happens, unless the claim is lost."""
         try:
-            if self._claim.attempt > self._policy.max_attempts:
+            if self._claim.deaths >= self._policy.max_deaths:
                 return self._answer.failed(ErrorCode.MODEL_ERROR, DIED_TWICE)
             async with asyncio.timeout(self._policy.turn_timeout_s):
                 return await self._ask()

@@ -85,11 +85,17 @@ class TurnRunner:
 
     async def sweep_forever(self) -> None:
         """`sweep` again and again, whatever happens."""
+        is_away = False
         while True:
             try:
                 await self.sweep()
-            except StoreUnavailable:
-                logger.warning("the store does not answer; the sweep for abandoned turns goes on trying")
+                if is_away:
+                    logger.warning("the store answers again")
+                is_away = False
+            except StoreUnavailable as error:
+                if not is_away:
+                    logger.warning("the store does not answer (%s); it is tried again and again", error.__cause__)
+                is_away = True
             except Exception:  # the edge of a task
                 logger.exception("the sweep for abandoned turns failed; it goes on")
             await asyncio.sleep(self._policy.sweep_s)

@@ -54,12 +54,14 @@ def _start_redis(folder: Path) -> Iterator[str]:
         process.terminate()
 
 
+_START = {"valkey": _start_valkey, "redis": _start_redis}
+
+
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
     # Not pytest's own folder: the path of a unix socket may have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="vv") as folder:
-        start = _start_valkey if request.param == "valkey" else _start_redis
-        yield from start(Path(folder))
+        yield from _START[request.param](Path(folder))
 
 
 @pytest.fixture

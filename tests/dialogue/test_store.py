@@ -119,7 +119,13 @@ async def test_one_holder_at_a_time_and_a_repeated_claim_is_the_same(store: Stor
     assert await claim(store, session, "a") == first
     assert await store.turns.claim(session, "b", 5, 60) is None
     await store.turns.hand_over(first)
-    assert (await claim(store, session, "b")).attempt == 2
+    second = await claim(store, session, "b", 0.02)
+    assert (second.attempt, second.deaths) == (2, 0), "what is handed over is no death"
+    await asyncio.sleep(0.05)
+    assert await claim(store, session, "b", 0.02) == second, "nor is a reply that came late"
+    await asyncio.sleep(0.05)
+    third = await claim(store, session, "c")
+    assert (third.attempt, third.deaths) == (3, 1)
 
 
 async def test_of_many_claims_one_wins(store: Store) -> None:
@@ -236,7 +242,7 @@ async def test_abandoned_sessions(store: Store, redis: Redis) -> None:
 async def test_every_key_of_a_session_is_in_one_slot(store: Store, redis: Redis) -> None:
     session = await store.sessions.create()
     await converse(store, session, turn())
-    keys = [key for key in await redis.keys("*") if key != b"visavis:active"]
+    keys = [key async for key in redis.scan_iter() if key != b"visavis:active"]
     assert len(keys) >= 4 and all(f"{{{session}}}".encode() in key for key in keys)
 
 
