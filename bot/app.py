@@ -16,6 +16,7 @@ from visavis.bot.access import AccessMiddleware, AccessRules
 from visavis.bot.alt_texts import AltTexts
 from visavis.bot.auth import Identities
 from visavis.bot.chat_models import create_chat_model, shown_name
+from visavis.bot.feedback_folder import feedback_folder
 from visavis.bot.openai_api.keys import ApiKeys
 from visavis.bot.openai_api.pictures import Pictures
 from visavis.bot.openai_api.routes import OpenAiApi
@@ -43,6 +44,7 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
         variation=VARIATION,
         model_name=shown_name(settings.model),
         normalise=workers.normalise,
+        on_forget=feedback_folder(settings.data_dir).forget,
     )
     identities = Identities(settings.embed_secret)
     api = create_api({shown_name(settings.model): model}, manager, workers, settings)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from visavis.bot import cli_bench, cli_import, cli_training
+from visavis.bot import cli_bench, cli_import, cli_privacy, cli_training
 from visavis.bot.cli_options import (
     DataDir,
     Device,
@@ -229,6 +229,8 @@ app.command("calibrate")(cli_training.calibrate)
 app.command("compare")(cli_training.compare)
 app.command("import")(cli_import.import_data)
 app.command("bench")(cli_bench.bench)
+app.command("export")(cli_privacy.export)
+app.command("forget")(cli_privacy.forget)
 
 
 @app.command()

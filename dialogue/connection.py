@@ -172,7 +172,8 @@ class _Connection:
 
     async def _enter(self, session_id: str, resume: commands.Resume | None = None, person: str | None = None) -> None:
         """Tell what is there, then go on with the turns that run or wait, and the one to be resumed."""
-        session = await self._manager.open_session(session_id, self._person if person is None else person)
+        person = self._person if person is None else person
+        session = await self._manager.open_session(session_id, person)
         if session_id != self._session:
             counting = ExitStack()
             counting.enter_context(self._manager.rates.socket(session_id, self._limits.sockets_per_session))
@@ -180,7 +181,7 @@ class _Connection:
             self._counted.push(counting)
         self._watchers.clear()
         self._session = session_id
-        await self._send(wire.ready_frame(session, self._manager.model_name, self._limits))
+        await self._send(wire.ready_frame(session, self._manager.model_name, self._limits, person))
         for turn in session.waiting:
             if resume is None or turn.id != resume.turn:
                 self._watchers.watch(await self._manager.turns.attach(session_id, turn.id))

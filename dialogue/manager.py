@@ -39,7 +39,8 @@ class DialogueManager:
     Use it as a context manager: while entered, a sweep runs turns that a dead process left behind; leaving it hands
     running turns over. All methods raise `DialogueError`s only. `variation` are options of the model (such as a
     temperature) that let it answer the same question in another way; it then gets a `seed` as well. `normalise` decodes
-    pictures, by default in a thread; a server does it in `ImageWorkers`.
+    pictures, by default in a thread; a server does it in `ImageWorkers`. `on_forget` (blocking) is told each session
+    that was deleted.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class DialogueManager:
         variation: Mapping[str, Any] | None = None,
         model_name: str = "visavis-embedded",
         normalise: Normalise | None = None,
+        on_forget: Callable[[str], None] | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.model_name = model_name
@@ -65,6 +67,7 @@ class DialogueManager:
         self.persons = Persons(store, self.forget)
         self.rates = RateLimits(self.limits)
         self._normalise = normalise or _in_a_thread
+        self._on_forget = on_forget
         self._sweeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "DialogueManager":
@@ -187,6 +190,8 @@ class DialogueManager:
         """Delete a conversation, its running turn and the pictures that no other one shows; raises `UnknownSession`."""
         exchanges, images = await self._store.sessions.forget(check_session_id(session_id))
         self._runner.leave(session_id)
+        if self._on_forget is not None:
+            await asyncio.to_thread(self._on_forget, session_id)
         released = [await self._store.images.release(session_id, image) for image in images]
         return Receipt(session_id, 1, 2 * exchanges, sum(released), time.time())
 

@@ -6,8 +6,9 @@ A session's exchanges form branches (see `store_scripts`); what is read is alway
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, replace
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -155,6 +156,29 @@ class SessionStore:
         if ref is None:
             raise unknown_image()
         return ImageRef(**json.loads(ref.partition(b" ")[2]))
+
+    async def all_sessions(self) -> AsyncIterator[str]:
+        """Every session, in no order."""
+        with store_errors():
+            async for key in self._redis.scan_iter(session_key("*", "meta"), count=1_000):
+                yield key.decode().partition("{")[2].partition("}")[0]
+
+    async def all_exchanges(self, session: str, at_once: int = 200) -> AsyncIterator[Exchange]:
+        """The exchanges of all branches, in the order in which they ended."""
+        start = 0
+        entries: Any = [b""]
+        while entries:
+            with store_errors():
+                entries = await self._redis.lrange(session_key(session, "turns"), start, start + at_once - 1)
+            for entry in entries:
+                yield records.load_exchange(entry)
+            start += len(entries)
+
+    async def image_ids(self, session: str) -> list[str]:
+        """The pictures of a session."""
+        with store_errors():
+            images: Any = await self._redis.hkeys(session_key(session, "images"))
+        return [image.decode() for image in images]
 
     async def forget(self, session: str) -> tuple[int, list[str]]:
         """Delete every key of a session: how many exchanges it had and which pictures. Raises `UnknownSession`."""

@@ -77,7 +77,7 @@ def event_frame(event: Event) -> str:
     return _frame(event_to_dict(event))
 
 
-def ready_frame(session: Session, model: str, limits: Limits) -> str:
+def ready_frame(session: Session, model: str, limits: Limits, person: str = "") -> str:
     told = {
         "image_bytes": limits.image.max_bytes,
         "image_pixels": limits.image.max_pixels,
@@ -89,7 +89,7 @@ def ready_frame(session: Session, model: str, limits: Limits) -> str:
         "images_per_minute": limits.images_per_minute,
     }
     turns = [*turns_to_list(session.exchanges), *map(turn_to_dict, session.waiting)]
-    about = {"session": session.id, "title": session.title, "model": model, "limits": told}
+    about = {"session": session.id, "person": person or None, "title": session.title, "model": model, "limits": told}
     return _frame({"type": FrameName.READY, **about, "turns": turns, "more": session.more})
 
 

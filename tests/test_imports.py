@@ -64,6 +64,7 @@ def test_only_the_command_line_and_the_doctor_import_late_in_bot() -> None:
         "cli_bench.py",
         "cli_import.py",
         "cli_options.py",
+        "cli_privacy.py",
         "cli_training.py",
         "doctor.py",
         "local_chat.py",
