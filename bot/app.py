@@ -24,7 +24,9 @@ from visavis.bot.openai_api.url_fetcher import UrlFetcher
 from visavis.bot.routes import EXCEPTION_HANDLERS, Gateway
 from visavis.bot.settings import Settings, is_loopback
 from visavis.bot.web_files import web_routes
+from visavis.dialogue.context import Budget
 from visavis.dialogue.image_worker import ImageWorkers
+from visavis.dialogue.limits import Persona
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import open_store
 
@@ -45,6 +47,8 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
         model_name=shown_name(settings.model),
         normalise=workers.normalise,
         on_forget=feedback_folder(settings.data_dir).forget,
+        budget=Budget(tokens=settings.context_tokens, instructions=settings.instructions),
+        persona=Persona(settings.assistant_name, settings.greeting),
     )
     identities = Identities(settings.embed_secret)
     api = create_api({shown_name(settings.model): model}, manager, workers, settings)

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), repr=False)
     image_hosts: Annotated[tuple[str, ...], NoDecode] = ()
 
+    assistant_name: str = Field("", max_length=60)
+    greeting: str = Field("", max_length=500)
+    instructions: str = Field("", max_length=8_000)
+    context_tokens: int = Field(2_048, gt=0)
+
     max_image_bytes: int = Field(20 * 1024 * 1024, gt=0)
     max_image_pixels: int = Field(40_000_000, gt=0)
     max_images_per_turn: int = Field(8, gt=0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from visavis.dialogue.events import TurnCompleted
 from visavis.dialogue.picture_references import named_pictures
@@ -19,12 +19,15 @@ DESCRIBE = "Describe the picture."  # what a picture without words asks
 @dataclass(frozen=True)
 class Budget:
     """How much a model is shown: tokens in all, question-answer pairs of the history, and pictures beside those that a
-    turn is about. `image_tokens` is what a picture costs until a model has said it."""
+    turn is about. `image_tokens` is what a picture costs until a model has said it. The operator's `instructions` come
+    first of all, for models that take them.
+    """
 
     exchanges: int = 8
     tokens: int = 2_048
     images: int = 4
     image_tokens: int = 257
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,13 @@ def build_messages(session: Session, turn: Turn, budget: Budget) -> Context:
     exchanges = [one for one in session.exchanges if one.answer.text]
     images = turn.about or meant_pictures(session, turn)
     image_tokens = _image_tokens(exchanges, budget)
-    left = budget.tokens - _text_tokens(turn.text) - len(images) * image_tokens
+    left = budget.tokens - _text_tokens(turn.text + budget.instructions) - len(images) * image_tokens
     kept = _fit(exchanges, budget.exchanges, left)
     left -= sum(map(_exchange_tokens, kept))
     carrier = _carrier(session, turn, images, kept)
     spare = min(budget.images - (0 if carrier is turn else len(images)), left // max(1, image_tokens))
     shown = _shown_images(kept, images, spare) | dict.fromkeys(images, carrier.id)
-    messages: list[BaseMessage] = []
+    messages: list[BaseMessage] = [SystemMessage(content=budget.instructions)] if budget.instructions else []
     for one in kept:
         own = images if one.question is carrier else one.question.images
         here = tuple(image for image in own if shown.get(image) == one.question.id)

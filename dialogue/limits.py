@@ -36,6 +36,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Persona:
+    """Whom the operator lets the assistant be; told to clients in `ready`."""
+
+    name: str = ""
+    greeting: str = ""
+
+
+@dataclass(frozen=True)
 class TurnPolicy:
     """How a turn is run and watched over.
 

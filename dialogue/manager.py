@@ -19,7 +19,7 @@ from visavis.dialogue.errors import UnknownSession
 from visavis.dialogue.events import Event
 from visavis.dialogue.explaining import Explanation, explain_turn
 from visavis.dialogue.images import NormalisedImage, normalise_image
-from visavis.dialogue.limits import ImageLimits, Limits, TurnPolicy
+from visavis.dialogue.limits import ImageLimits, Limits, Persona, TurnPolicy
 from visavis.dialogue.live_turns import LiveTurns
 from visavis.dialogue.persons import Persons, Receipt
 from visavis.dialogue.rate_limits import RateLimits
@@ -55,9 +55,11 @@ class DialogueManager:
         model_name: str = "visavis-embedded",
         normalise: Normalise | None = None,
         on_forget: Callable[[str], None] | None = None,
+        persona: Persona | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.model_name = model_name
+        self.persona = persona or Persona()
         self._store = store
         self._chat_model = chat_model
         self._budget = budget or Budget()

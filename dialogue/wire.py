@@ -18,7 +18,7 @@ from visavis.dialogue.commands import COMMANDS, Command, CommandName
 from visavis.dialogue.errors import BadRequest, DialogueError, RateLimited, TooLong
 from visavis.dialogue.events import Event, TurnCompleted, TurnFailed, event_from_dict, event_to_dict
 from visavis.dialogue.explaining import Explanation
-from visavis.dialogue.limits import Limits
+from visavis.dialogue.limits import Limits, Persona
 from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, SessionSummary, Turn
 from visavis.dialogue.wire_fields import is_uuid
 
@@ -77,7 +77,7 @@ def event_frame(event: Event) -> str:
     return _frame(event_to_dict(event))
 
 
-def ready_frame(session: Session, model: str, limits: Limits, person: str = "") -> str:
+def ready_frame(session: Session, model: str, limits: Limits, person: str = "", persona: Persona | None = None) -> str:
     told = {
         "image_bytes": limits.image.max_bytes,
         "image_pixels": limits.image.max_pixels,
@@ -89,7 +89,14 @@ def ready_frame(session: Session, model: str, limits: Limits, person: str = "") 
         "images_per_minute": limits.images_per_minute,
     }
     turns = [*turns_to_list(session.exchanges), *map(turn_to_dict, session.waiting)]
-    about = {"session": session.id, "person": person or None, "title": session.title, "model": model, "limits": told}
+    about = {
+        "session": session.id,
+        "person": person or None,
+        "persona": asdict(persona or Persona()),
+        "title": session.title,
+        "model": model,
+        "limits": told,
+    }
     return _frame({"type": FrameName.READY, **about, "turns": turns, "more": session.more})
 
 

@@ -144,3 +144,19 @@ def test_a_picture_is_described_once_and_for_its_session_alone(settings: Setting
         assert texts == [{"alt": "a red square on white"}] * 2
         assert client.get(f"/v1/images/{image}/alt", params={"session": "0" * 32}).status_code == 404
     assert len(model.asked) == 1
+
+
+def test_the_operators_persona_reaches_clients_and_the_model(settings: Settings) -> None:
+    model = ScriptedChatModel()
+    persona = {"assistant_name": "Vera", "greeting": "Show me something.", "instructions": "You are Vera."}
+    app = create_app(settings.model_copy(update=persona), chat_model=model)
+    with (
+        TestClient(app, base_url="http://127.0.0.1:8080") as client,
+        client.websocket_connect("ws://127.0.0.1:8080/chat") as socket,
+    ):
+        socket.send_json({"type": "hello", "version": 1})
+        assert socket.receive_json()["persona"] == {"name": "Vera", "greeting": "Show me something."}
+        socket.send_json({"type": "turn", "id": "7f9c24e5-7a0c-4b55-9d2e-0d6b6f1c2a33", "text": "Who are you?"})
+        while socket.receive_json()["type"] != "turn.completed":
+            pass
+    assert [message.content for message in model.asked[0]] == ["You are Vera.", "Who are you?"]

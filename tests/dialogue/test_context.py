@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from visavis.dialogue.context import DESCRIBE, Budget, Context, build_messages
 from visavis.dialogue.events import TurnCancelled, TurnCompleted, TurnFailed, Usage
@@ -157,3 +157,10 @@ def test_order_words_bring_a_picture_back_and_what_follows_stays_with_it() -> No
     assert build_messages(later, newer, Budget()).images == ("a", "c")
     both = Turn("4", Role.USER, "Compare them.")
     assert build_messages(later, both, Budget()).images == ("a", "b")
+
+
+def test_the_operators_instructions_come_first_and_count() -> None:
+    talk, said = session(exchange(1)), "You are Vera. " * 20
+    context = build_messages(talk, ASK, Budget(instructions=said))
+    assert context.messages[0] == SystemMessage(content=said) and len(context.messages) == 4
+    assert len(build_messages(talk, ASK, Budget(tokens=80, instructions=said)).messages) == 2
