@@ -5,7 +5,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -16,6 +16,7 @@ from visavis.bot.probes import Address, http_get
 from visavis.models.model_server import create_app
 
 PATIENCE_S = 60
+GATEWAY = (sys.executable, "-m", "visavis.bot.gateway")
 
 
 async def until_healthy(address: Address) -> None:
@@ -43,7 +44,8 @@ async def model_server(engine: ScriptedEngine, path: Path) -> AsyncIterator[str]
 class GatewayProcess:
     """One gateway on a port that stays the same over its lives."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], command: Sequence[str] = GATEWAY) -> None:
+        self._command = command
         self._environment = os.environ | environment
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = int(self._listener.getsockname()[1])
@@ -51,7 +53,7 @@ class GatewayProcess:
 
     async def start(self) -> None:
         descriptor = self._listener.fileno()
-        command = (sys.executable, "-m", "visavis.bot.gateway", "--fd", str(descriptor))
+        command = (*self._command, "--fd", str(descriptor))
         self.process = await asyncio.create_subprocess_exec(
             *command, env=self._environment, pass_fds=(descriptor,), start_new_session=True
         )

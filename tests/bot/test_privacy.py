@@ -1,11 +1,13 @@
 """A person's data out and away: pages, lines, pictures, feedback for training, and nothing that stays behind."""
 
 import contextlib
+import io
 import json
 import uuid
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from scripted_chat_model import ScriptedChatModel
 from scripted_engine import ScriptedEngine
 from typer.testing import CliRunner
@@ -27,7 +29,20 @@ def settings(store_url: str, tmp_path: Path) -> Settings:
     return load_settings(redis_url=store_url, data_dir=tmp_path / "data")
 
 
-async def converse(settings: Settings, photo: bytes, person: str = "web:a") -> tuple[Store, DialogueManager, str, str]:
+@pytest.fixture
+def photo() -> bytes:
+    """One that no other test has shown."""
+    data = io.BytesIO()
+    Image.new("RGB", (64, 48), f"#{uuid.uuid4().hex[:6]}").save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture
+def person() -> str:
+    return f"web:{uuid.uuid4().hex}"
+
+
+async def converse(settings: Settings, photo: bytes, person: str) -> tuple[Store, DialogueManager, str, str]:
     store = open_store(settings.redis_url or "")
     manager = DialogueManager(store, ScriptedChatModel(answer="A <b>red</b> square."), settings.limits)
     session = await manager.new_session(person)
@@ -44,12 +59,12 @@ async def converse(settings: Settings, photo: bytes, person: str = "web:a") -> t
 
 
 async def test_a_person_gets_everything_and_a_page_that_stands_alone(
-    settings: Settings, photo: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, photo: bytes, person: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(privacy, "open_engine", lambda settings: contextlib.nullcontext(ScriptedEngine()))
-    store, _, session, image = await converse(settings, photo)
+    store, _, session, image = await converse(settings, photo, person)
     out = tmp_path / "out"
-    assert await privacy.export_person(settings, "web:a", out, heat_maps=True) == 1
+    assert await privacy.export_person(settings, person, out, heat_maps=True) == 1
     lines = [json.loads(line) for line in (out / "turns.jsonl").read_text().splitlines()]
     assert [line["role"] for line in lines] == ["user", "assistant"] * 3 and lines[0]["images"] == [image]
     assert len(list((out / "images").iterdir())) == 1
@@ -61,30 +76,31 @@ async def test_a_person_gets_everything_and_a_page_that_stands_alone(
 
 
 async def test_feedback_with_consent_is_read_by_training_and_forgotten_with_its_conversation(
-    settings: Settings, photo: bytes
+    settings: Settings, photo: bytes, person: str
 ) -> None:
-    store, _, session, image = await converse(settings, photo)
-    other, _, _, _ = await converse(settings, photo, "web:b")
+    store, _, session, image = await converse(settings, photo, person)
+    other, _, _, _ = await converse(settings, photo, f"{person}2")
     folder, rows = await privacy.export_feedback(settings)
     assert rows >= 2
     [shown] = [one for one in load_photos([folder]) if image in one.path.name]
     assert shown.path.exists() and ("And now?", "A <b>red</b> square. ") in [
         (t.question, t.answer) for t in shown.turns
     ]
-    receipt = await privacy.forget(settings, "web:a", None)
-    assert receipt.sessions >= 1
+    receipt = await privacy.forget(settings, person, None)
+    assert (receipt.sessions, receipt.turns, receipt.images) == (1, 6, 0)
     assert session not in (folder / "dialogues.train.jsonl").read_text()
     assert list((folder / "images").iterdir()), "another conversation shows it"
-    await privacy.forget(settings, "web:b", None)
-    assert not list((folder / "images").iterdir()) and load_photos([folder]) == []
+    assert (await privacy.forget(settings, f"{person}2", None)).images == 1
+    assert not [one for one in load_photos([folder]) if image in one.path.name]
+    assert not list((folder / "images").glob(f"{image}*"))
     client = connect(settings.redis_url or "")
-    assert not [key async for key in client.scan_iter("*") if b"web:" in key or image.encode() in key]
+    assert not [key async for key in client.scan_iter("*") if person.encode() in key or image.encode() in key]
     for one in (client, store, other):
         await one.aclose()
 
 
-async def test_without_consent_or_a_liking_nothing_is_given_away(settings: Settings, photo: bytes) -> None:
-    store, manager, session, _ = await converse(settings, photo)
+async def test_without_consent_or_a_liking_nothing_is_given_away(settings: Settings, photo: bytes, person: str) -> None:
+    store, manager, session, _ = await converse(settings, photo, person)
     last = (await manager.history(session)).exchanges[-1].question.id
     for feedback, count in [(Feedback(1, False), 0), (Feedback(-1, True), 0), (Feedback(1, True), 1)]:
         await manager.set_feedback(session, last, feedback)
