@@ -23,6 +23,7 @@ class ScriptedEngine:
     asked: list[GenerationRequest] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
     model_name: str = "scripted"
+    alive: bool = True
 
     def add_image(self, data: bytes) -> str:
         self.images.add(image_id(data))
