@@ -27,7 +27,8 @@ def test_every_route_of_the_api_is_described(settings: Settings) -> None:
     assert served == {(path, method) for path, operations in described.items() for method in operations}
 
 
-@pytest.mark.timeout(900)  # seconds on a machine that has time
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 async def test_schemathesis_finds_nothing(run_gateway: RunGateway, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "run", "--max-examples=5", "--seed=1", "--no-color"]
     async with run_gateway(chat_model(ScriptedEngine())) as url:
