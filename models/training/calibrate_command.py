@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from visavis.models.confidence import Calibration
 from visavis.models.engine import InferenceEngine
 from visavis.models.loading import load_model
 from visavis.models.processor import Processor
@@ -45,8 +46,10 @@ def calibrate_command(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         fit = _fit_head(model, processor, [photo.path for photo in load_photos(folders)], photos, seed, progress)
-        knowing = with_photo_head(model, fit)
-        _calibrate(knowing, processor, items, progress)
+        # Asked without the head: what it refuses by mistake would tell nothing about confidence.
+        calibration = _calibrate(model, processor, items, progress)
+    knowing = with_photo_head(model, fit)
+    knowing.config.calibration = calibration
     console.print(f"drawings recognised {fit.recognised:.1%}, photos refused {fit.false_alarms:.1%} (held back)")
     console.print(f"confidence: {knowing.config.calibration}")
     export_checkpoint(knowing, processor, output)
@@ -77,11 +80,11 @@ def _fit_head(
     return fit_photo_head(list(progress.track(shown, 2 * min(count, len(paths)), description="photos and drawings")))
 
 
-def _calibrate(model: VisavisModel, processor: Processor, items: Sequence[Item], progress: Progress) -> None:
-    """Ask everything, and set the model's calibration to what makes its confidence true."""
+def _calibrate(model: VisavisModel, processor: Processor, items: Sequence[Item], progress: Progress) -> Calibration:
+    """Ask everything, and find what makes the model's confidence true."""
     task = progress.add_task("answers", total=len(items))
     with InferenceEngine(model, processor) as engine:
         replies = asyncio.run(ask_all(engine, items, lambda done, _: progress.update(task, completed=done)))
     judged = zip(replies, score_answers(items, replies), strict=True)
     spoken = [(reply.log_probabilities, bool(answer.scored)) for reply, answer in judged if reply.log_probabilities]
-    model.config.calibration = fit_calibration(spoken)
+    return fit_calibration(spoken)
