@@ -1,6 +1,7 @@
 """`visavis calibrate`: the same model, which now tells photos from drawings and says how sure it is."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,20 +16,23 @@ from visavis.models.processor import Processor
 from visavis.models.prompt import in_one_word
 from visavis.models.training.calibrate_command import calibrate_command
 from visavis.models.training.export import export_checkpoint
+from visavis.models.training.scoring import exact_match
 from visavis.models.visavis_model import VisavisModel
 
 
 @pytest.fixture
 async def folder(tiny_model: VisavisModel, tiny_processor: Processor, tmp_path: Path) -> Path:
-    """Photos of noise, and twelve questions of which the model answers every other one."""
+    """Photos of noise (the same ones always), and twelve questions of which the model answers every other one."""
     export_checkpoint(tiny_model, tiny_processor, tmp_path / "start")
     captions = []
+    chance = random.Random(1)
     for number in range(12):
-        Image.effect_noise((40, 40), 90).convert("RGB").save(tmp_path / f"{number}.png")
+        Image.frombytes("RGB", (40, 40), chance.randbytes(4800)).save(tmp_path / f"{number}.png")
         captions.append({"image": f"{number}.png", "captions": ["noise"]})
-    with InferenceEngine(tiny_model, tiny_processor, max_new_tokens=48) as engine:
+    with InferenceEngine(*load_model(tmp_path / "start", "cpu")) as engine:  # stored in 16 bits, it may say otherwise
         image = engine.add_image((tmp_path / "0.png").read_bytes())
         said = (await engine.generate(GenerationRequest(in_one_word("is it the dog?"), (), image))).text
+    assert exact_match(said, [said]), "the reply has words"
     asked = [
         {"image": "0.png", "question": "is it the dog?", "answers": [said if number % 2 else "never"]}
         for number in range(12)
