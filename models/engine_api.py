@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from visavis.models.client_gone import unless_gone
 from visavis.models.completion_wire import (
     DONE,
     STATUS,
@@ -100,10 +101,10 @@ class ModelEndpoints:
             await asyncio.to_thread(self._engine.add_image, data)
         answer_id = f"chatcmpl-{uuid.uuid4().hex}"
         if not body.stream:
-            completion = await _unless_disconnected(request, self._engine.generate(question))
+            completion = await unless_gone(request, self._engine.generate(question))
             return JSONResponse(write_completion(completion, answer_id, self._engine.model_name))
         chunks = self._engine.stream(question)
-        first = await _unless_disconnected(request, anext(chunks))
+        first = await unless_gone(request, anext(chunks))
         events = self._events(first, chunks, answer_id, started)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
@@ -114,7 +115,7 @@ class ModelEndpoints:
         for data in conversation.inline.values():
             await asyncio.to_thread(self._engine.add_image, data)
         work = self._engine.explain(body.generation_request(conversation), body.answer())
-        return JSONResponse(write_explanation(await _unless_disconnected(request, work)))
+        return JSONResponse(write_explanation(await unless_gone(request, work)))
 
     async def _events(
         self, first: GenerationChunk, rest: AsyncGenerator[GenerationChunk, None], answer_id: str, started: float
@@ -164,29 +165,10 @@ async def _body(request: Request, limit: int, too_large: type[ModelError]) -> by
     return bytes(data)
 
 
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, but cancel it when the client goes away. Raises ClientDisconnect then."""
-    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        for running in (task, gone):
-            running.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
 async def _again(first: GenerationChunk, rest: AsyncGenerator[GenerationChunk, None]) -> AsyncIterator[GenerationChunk]:
     yield first
     async for chunk in rest:
         yield chunk
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _model_error(request: Request, error: Exception) -> Response:

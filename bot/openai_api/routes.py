@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from visavis.bot.openai_api.pictures import Pictures
 from visavis.dialogue.errors import ErrorCode
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.rate_limits import Action
+from visavis.models.client_gone import unless_gone
 
 MAX_BODY_BYTES = 64 * 2**20
 SESSION_HEADER = "x-visavis-session"
@@ -111,12 +112,12 @@ class OpenAiApi:
         ended = self._ended(running)
         if not body.stream:
             try:
-                text, ending = await _unless_gone(request, _whole(answer))
+                text, ending = await unless_gone(request, _whole(answer))
             finally:
                 ended()
             return JSONResponse(writer.whole(text, ending))
         try:
-            first = await _unless_gone(request, anext(answer))
+            first = await unless_gone(request, anext(answer))
         except BaseException:
             await answer.aclose()
             ended()
@@ -224,7 +225,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with contextlib.suppress(ClientDisconnect, OSError):
-                await _unless_gone(Request(scope, receive), self._send(send))
+                await unless_gone(Request(scope, receive), self._send(send))
         finally:
             await self._events.aclose()
             self._ended()
@@ -256,25 +257,6 @@ async def _whole(answer: Answer) -> tuple[str, Ending]:
                 return text, piece
             text += piece
     raise ApiError("The model broke off.", code=ErrorCode.MODEL_ERROR)
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, but cancel it when the client goes away. Raises ClientDisconnect then."""
-    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        for running in (task, gone):
-            running.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _read(request: Request) -> bytes:

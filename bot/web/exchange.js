@@ -139,7 +139,7 @@ export class Exchange {
   #bubble() {
     const { text } = this.turn;
     if (!text) return null;
-    const edit = button("small edit", "edit", this.strings.edit, () => this.#rewrite());
+    const edit = button("round small edit", "edit", this.strings.edit, () => this.#rewrite());
     return h("div", { class: "asked" }, edit, h("p", { class: "bubble", dir: "auto" }, text));
   }
 
@@ -184,11 +184,11 @@ export class Exchange {
 
   /** @param {boolean} completed */
   #offer(completed) {
-    const copy = button("small copy", "copy", this.strings.copy, () => void this.#copy(copy));
-    const again = button("small again", "retry", this.strings.regenerate, () => this.actions.again(this));
+    const copy = button("round small copy", "copy", this.strings.copy, () => void this.#copy(copy));
+    const again = button("round small again", "retry", this.strings.regenerate, () => this.actions.again(this));
     const rate = (/** @type {string} */ name, /** @type {string} */ words, /** @type {number} */ score) => {
       const act = () => this.actions.rate(this, { score: this.#feedback.score === score ? 0 : score, consent: false });
-      const thumb = button(`small ${name}`, name, words, act);
+      const thumb = button(`round small ${name}`, name, words, act);
       thumb.setAttribute("aria-pressed", "false");
       return thumb;
     };
@@ -232,7 +232,7 @@ export class Exchange {
     versions.sort((one, other) => one.at - other.at);
     const place = versions.findIndex(({ id }) => id === this.turn.id);
     const step = (/** @type {string} */ symbol, /** @type {string} */ words, /** @type {number} */ to) => {
-      const go = button("small", symbol, words, () => this.actions.select(versions[to].id));
+      const go = button("round small", symbol, words, () => this.actions.select(versions[to].id));
       go.disabled = !versions[to];
       return go;
     };

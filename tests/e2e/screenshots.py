@@ -79,7 +79,7 @@ async def take(page: Page, url: str, kind: str) -> None:
 
 async def take_bubble(page: Page, chat: str, kind: str) -> None:
     """The widget in the shop of the example."""
-    sys.path.append(str(ROOT / "examples" / "embed"))
+    sys.path.append(str(ROOT / "docs" / "examples" / "embed"))
     from host import make_server
 
     with serving(make_server(chat, EMBED_SECRET, HOST_PORT)) as shop:

@@ -42,7 +42,7 @@ async def open_gateway(store_url: str, model: ScriptedChatModel) -> AsyncIterato
 def pages() -> Iterator[str]:
     """The repository's files at `HOST`."""
     with serving(ThreadingHTTPServer(("127.0.0.1", HOST_PORT), partial(QuietHandler, directory=str(ROOT)))) as address:
-        yield f"{address}/examples/deep-chat"
+        yield f"{address}/docs/examples/deep-chat"
 
 
 async def ask_about_a_picture(page: Page, model: ScriptedChatModel) -> None:

@@ -17,7 +17,7 @@ from host_page import EMBED_SECRET, HOST, HOST_PORT, serving
 from playwright.async_api import BrowserContext, Page, expect
 from scripted_chat_model import ScriptedChatModel
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "embed"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "embed"
 pytestmark = pytest.mark.timeout(240)
 
 HOSTILE = """

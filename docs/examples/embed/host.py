@@ -1,7 +1,7 @@
 """A web shop that embeds visavis: a page of another origin, and the one route that a host needs, which signs tokens.
 
     VISAVIS_ALLOWED_ORIGINS=http://127.0.0.1:9000 VISAVIS_EMBED_SECRET=... visavis serve
-    VISAVIS_EMBED_SECRET=... python examples/embed/host.py --chat http://127.0.0.1:8080 --port 9000
+    VISAVIS_EMBED_SECRET=... python docs/examples/embed/host.py --chat http://127.0.0.1:8080 --port 9000
 
 A real shop signs for whoever is logged in; here everybody is customer 7.
 """

@@ -1,5 +1,5 @@
 // Deep Chat (npm: deep-chat) on the OpenAI-compatible API of visavis: no code of ours, only two translations of form.
-// Started as bridge.js says; the page is http://127.0.0.1:9000/examples/deep-chat/openai.html
+// Started as bridge.js says; the page is http://127.0.0.1:9000/docs/examples/deep-chat/openai.html
 
 const home = new URL(new URLSearchParams(location.search).get("chat") ?? "http://127.0.0.1:8080");
 

@@ -4,7 +4,7 @@
 //     VISAVIS_ALLOWED_ORIGINS=http://127.0.0.1:9000 visavis serve &
 //     python -m http.server 9000 --bind 127.0.0.1
 //
-// Then open http://127.0.0.1:9000/examples/deep-chat/ (another address of visavis: ?chat=http://...).
+// Then open http://127.0.0.1:9000/docs/examples/deep-chat/ (another address of visavis: ?chat=http://...).
 
 const home = new URL(new URLSearchParams(location.search).get("chat") ?? "http://127.0.0.1:8080");
 const { Connection } = await import(new URL("connection.js", home));
