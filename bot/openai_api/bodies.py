@@ -173,7 +173,7 @@ class ChatRequest(Body):
     model: str | None = Field(default=None, description="One of GET /v1/models; the default one when absent.")
     messages: list[Message] = Field(
         min_length=1,
-        max_length=10_000,
+        max_length=2_000,
         json_schema_extra={"contains": {"properties": {"role": {"const": "user"}}, "required": ["role"]}},
     )
     stream: bool | None = False

@@ -31,6 +31,7 @@ from visavis.bot.openai_api.bodies import (
     TextPart,
 )
 from visavis.bot.openai_api.errors import ApiError, api_error
+from visavis.dialogue.context import DESCRIBE
 from visavis.dialogue.errors import DialogueError
 
 Kind = Literal["data", "url", "id"]
@@ -79,6 +80,9 @@ def read_messages(messages: Sequence[Message]) -> list[Said]:
     asked = max((index for index, one in enumerate(said) if one.role == "user"), default=None)
     if asked is None:
         raise ApiError("There is no message of the user.", param="messages")
+    last = said[asked]
+    if not last.text.strip() and not last.pictures:  # what a turn without words asks everywhere
+        last.text = DESCRIBE
     return said[: asked + 1]
 
 

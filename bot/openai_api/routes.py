@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from visavis.models.client_gone import unless_gone
 
 MAX_BODY_BYTES = 64 * 2**20
 SESSION_HEADER = "x-visavis-session"
+KEY_HEADER = "idempotency-key"
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 
@@ -104,7 +107,7 @@ class OpenAiApi:
         name, _ = self._model(body.model)
         session = _session_of(request, body)
         self._manager.rates.take(Action.TURN, session or "", counted_address(request))
-        answer = await self._answer(body, session, request.headers.get("idempotency-key"))
+        answer = await self._answer(body, session, _key_of(request))
         usage = body.stream_options is not None and body.stream_options.include_usage
         writer = CompletionWriter(f"chatcmpl-{uuid.uuid4().hex}", name, include_usage=usage)
         running = object()
@@ -270,7 +273,17 @@ async def _read(request: Request) -> bytes:
 
 
 def _session_of(request: Request, body: ChatRequest) -> str | None:
-    return body.extension.session or request.headers.get(SESSION_HEADER) or (body.metadata or {}).get("session")
+    """An empty header is a session that there is not, rather than none: what was to be remembered would be lost."""
+    named = request.headers.get(SESSION_HEADER, (body.metadata or {}).get("session"))
+    return named if body.extension.session is None else body.extension.session
+
+
+def _key_of(request: Request) -> str | None:
+    """What makes a repeated request the same one; as the document says, or it would be two keys to somebody."""
+    key = request.headers.get(KEY_HEADER)
+    if key is not None and not _KEY.fullmatch(key):
+        raise ApiError(f"{KEY_HEADER} has to be 1 to 255 visible ASCII characters.", param=KEY_HEADER)
+    return key
 
 
 def _model_object(name: str) -> dict[str, Any]:

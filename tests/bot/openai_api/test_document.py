@@ -27,10 +27,11 @@ def test_every_route_of_the_api_is_described(settings: Settings) -> None:
     assert served == {(path, method) for path, operations in described.items() for method in operations}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_schemathesis_finds_nothing(run_gateway: RunGateway, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "schemathesis.cli", "run", "--max-examples=5", "--seed=1", "--no-color"]
+    # No schema can say what a picture is or which hosts are allowed, so what fits may still be refused.
+    checks = "--exclude-checks=positive_data_acceptance"
+    command = [sys.executable, "-m", "schemathesis.cli", "run", "--max-examples=5", "--seed=1", "--no-color", checks]
     async with run_gateway(chat_model(ScriptedEngine())) as url:
         process = await asyncio.create_subprocess_exec(
             *(*command, f"{url}/openapi.json"),

@@ -54,6 +54,16 @@ async def test_a_picture_is_asked_about(client: AsyncOpenAI, engine: ScriptedEng
     assert done.model_extra["visavis"]["confidence"] == 0.5
 
 
+@pytest.mark.parametrize("nothing", [None, "", " ", []])
+async def test_a_message_without_words_asks_for_a_description(
+    client: AsyncOpenAI, engine: ScriptedEngine, nothing: Any
+) -> None:
+    messages: Any = [showing(data_url(picture())), {"role": "user", "content": nothing}]
+    await client.chat.completions.create(model=MODEL, messages=messages)
+    assert engine.asked[-1].question == "Describe the picture."
+    assert engine.asked[-1].image == stored_id(picture())
+
+
 async def test_the_synchronous_client_is_served_too(url: str) -> None:
     def ask() -> str | None:
         with OpenAI(base_url=f"{url}/v1", api_key="any") as client:

@@ -144,7 +144,7 @@ async def test_an_unknown_or_forgotten_session_is_told(http: httpx.AsyncClient, 
     await http.post("/v1/chat/completions", json=body, headers={"X-Visavis-Session": session})
     gone = await http.delete(f"/v1/sessions/{session}")
     assert gone.json() == {"object": "session.deleted", "id": session, "deleted": True, "turns": 2, "images": 0}
-    for unknown in (session, "f" * 32, "not one"):
+    for unknown in (session, "f" * 32, "not one", ""):
         refused = await http.post("/v1/chat/completions", json=body, headers={"X-Visavis-Session": unknown})
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "unknown_session")
     assert (await http.delete(f"/v1/sessions/{session}")).status_code == 404
@@ -156,13 +156,16 @@ async def test_what_fails_in_a_session_has_a_status(http: httpx.AsyncClient, ses
         answer = await http.post("/v1/chat/completions", json=body)
         return answer.status_code, answer.json()["error"]["code"]
 
-    assert await refused({"role": "user", "content": ""}) == (400, "bad_request")
     assert await refused({"role": "user", "content": "x" * 4_001}) == (413, "too_long")
     assert await refused({"role": "user", "content": "What?"}, region={"x": 0, "y": 0, "w": 1, "h": 1}) == (
         400,
         "bad_request",
     )
     assert await refused(showing("data:image/png;base64,AAAA")) == (400, "bad_image")
+    for key in ("", "a b", "k" * 256):
+        body = {"messages": [{"role": "user", "content": "What?"}]}
+        answer = await http.post("/v1/chat/completions", json=body, headers={"Idempotency-Key": key})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "idempotency-key")
 
 
 async def test_leaving_a_stream_stops_the_turn(run_gateway: RunGateway) -> None:
