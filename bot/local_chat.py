@@ -112,7 +112,7 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
         ModelNotFound, ModelError: one sentence each.
     """
     if (place := model_place(settings.model)).startswith(FOREIGN):
-        from visavis.models.transformers_engine import load_transformers_engine
+        from visavis.models.transformers_loading import load_transformers_engine
 
         name = shown_name(settings.model)
         with load_transformers_engine(place.removeprefix(FOREIGN), model_name=name, device=settings.device) as foreign:

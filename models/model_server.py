@@ -73,7 +73,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine | TransformersE
 
     torch.set_num_threads(max(1, options.threads))
     if (name := str(options.model)).startswith(FOREIGN):
-        from visavis.models.transformers_engine import load_transformers_engine
+        from visavis.models.transformers_loading import load_transformers_engine
 
         longest = options.max_new_tokens or 256
         return load_transformers_engine(

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, LogitsProcessor, StoppingCriteria
+from transformers import LogitsProcessor, StoppingCriteria
 
 from visavis.models.byte_cache import ByteCache
 from visavis.models.detokenizer import StreamingDetokenizer
@@ -30,14 +27,12 @@ from visavis.models.engine_jobs import EngineCounters
 from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
 from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, WordHeat, spoken
 from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
-from visavis.models.loading import pick_device
 from visavis.models.replies import reply_without_model
 from visavis.models.text_checks import clean_text
 from visavis.models.transformers_prompts import has_chat_template, model_inputs
 
 logger = logging.getLogger(__name__)
 PICTURE_BYTES = 64 << 20
-QUANTISED = {"4bit": {"load_in_4bit": True}, "8bit": {"load_in_8bit": True}}
 
 
 @dataclass(eq=False)
@@ -317,61 +312,3 @@ def _end_tokens(model: Any) -> frozenset[int]:
     configs = [model.generation_config, model.config, getattr(model.config, "text_config", None)]
     ends = next((end for config in configs if (end := getattr(config, "eos_token_id", None)) is not None), ())
     return frozenset([ends] if isinstance(ends, int) else ends)
-
-
-def load_transformers_engine(
-    name: str, *, model_name: str, device: str = "auto", max_queue: int = 64, max_new_tokens: int = 256
-) -> TransformersEngine:
-    """The engine over a checkpoint: a folder, or a repository where transformers can reach one. `name#4bit` and
-    `name#8bit` quantise it (extra `quantised`). In bfloat16 on a GPU, in float32 elsewhere.
-
-    Raises:
-        ModelError: one sentence that says what is missing.
-    """
-    place, _, bits = name.partition("#")
-    if bits and bits not in QUANTISED:
-        raise ModelError(f"expected {place}#4bit or {place}#8bit, not {name}")
-    target = pick_device(device)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        model = _load(place, target, bits)
-        processor = AutoProcessor.from_pretrained(place, trust_remote_code=False)
-    except Exception as error:  # files of strangers: everything can be wrong with them
-        raise ModelError(_explained(place, error)) from error
-    return TransformersEngine(
-        model, processor, model_name=model_name, max_queue=max_queue, max_new_tokens=max_new_tokens
-    )
-
-
-def _load(place: str, device: torch.device, bits: str) -> Any:
-    config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-    answers = "BlipForQuestionAnswering" in (getattr(config, "architectures", None) or ())
-    kind: Any = transformers.BlipForQuestionAnswering if answers else AutoModelForImageTextToText
-    options: dict[str, Any] = {"dtype": torch.bfloat16 if device.type == "cuda" else torch.float32}
-    if bits:
-        options["quantization_config"] = transformers.BitsAndBytesConfig(**QUANTISED[bits])
-        options["device_map"] = {"": device}
-    model = kind.from_pretrained(place, trust_remote_code=False, use_safetensors=True, **options)
-    return model if bits else model.to(device)
-
-
-def _explained(place: str, error: Exception) -> str:
-    words = str(error)
-    if isinstance(error, ImportError) and "torchvision" in words.lower():
-        return f"{place} needs torchvision: pip install 'visavis[vision]'"
-    if isinstance(error, ImportError) and "bitsandbytes" in words.lower():
-        return "models in 4 and 8 bits need bitsandbytes: pip install 'visavis[quantised]'"
-    if Path(place).is_dir() and not list(Path(place).glob("*.safetensors")):
-        return f"there are no weights in {place}: expected *.safetensors (other formats can run code and are not read)"
-    if _wants_own_code(place):
-        return f"{place} comes with code of its own, which is not run; only models that transformers knows are"
-    first = (words.strip() or type(error).__name__).splitlines()[0]
-    return f"{place} cannot be loaded as an image-text-to-text model: {first}"
-
-
-def _wants_own_code(place: str) -> bool:
-    try:
-        return "auto_map" in json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False

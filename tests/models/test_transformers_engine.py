@@ -15,7 +15,8 @@ from tiny_checkpoint import drawn_picture, until
 from visavis.models.chat_model import VisavisChatModel
 from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
 from visavis.models.generation import FinishReason, GenerationRequest, SamplingParameters
-from visavis.models.transformers_engine import TransformersEngine, load_transformers_engine
+from visavis.models.transformers_engine import TransformersEngine
+from visavis.models.transformers_loading import load_transformers_engine
 from visavis.models.transformers_prompts import model_inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # transformers' own
