@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,8 +50,9 @@ class SameConv2d(nn.Conv2d):
         step, kernel = self.stride[0], self.kernel_size[0]
         sides = [max((-(-size // step) - 1) * step + kernel - size, 0) for size in input.shape[2:]]
         left, top = sides[1] // 2, sides[0] // 2
-        padded = F.pad(input, (left, sides[1] - left, top, sides[0] - top)) if any(sides) else input
-        return super().forward(padded)
+        if not any(side % 2 for side in sides):  # the same on both sides: no padded copy is needed
+            return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), 1, self.groups)
+        return super().forward(F.pad(input, (left, sides[1] - left, top, sides[0] - top)))
 
 
 class InvertedBottleneck(nn.Module):
@@ -81,7 +83,11 @@ class EfficientNetLite(nn.Module):
         self.channels = stages[-1].channels
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, R, R), values -1..1 -> (B, C, G, G)."""
+        """(B, 3, R, R), values -1..1 -> (B, C, G, G), computed in the weights' own precision.
+
+        With channels last in memory, which depthwise convolutions are quicker with.
+        """
+        pixels = pixels.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
         maps = F.relu6(self.stem(pixels))
         for block in self.blocks:
             maps = block(maps)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.models.visavis_model import VisavisModel
+from visavis.models.vision_encoder import ObjectTower
 
 _GREATEST, _ZERO_POINT = 127, 128
 _LEAST = 1e-12
@@ -87,7 +88,14 @@ def serve_with(model: VisavisModel, precision: Precision) -> Precision:
         attentions: list[Any] = [layer.cross_attention for layer in model.decoder.layers]
         for attention in attentions:
             attention.key_value = LAYERS[chosen](attention.key_value)
+        _lower_convolutions(encoder.vision.objects)
     return chosen
+
+
+def _lower_convolutions(objects: ObjectTower | None) -> None:
+    """bf16 for either choice, where the processor has it in hardware: 8-bit convolutions need fitted scales."""
+    if objects is not None and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
+        objects.network.bfloat16()
 
 
 def best_for(device: torch.device) -> Precision:

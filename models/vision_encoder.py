@@ -77,7 +77,7 @@ class ObjectTower(nn.Module):
             pixel_values = F.interpolate(pixel_values, size, mode="bilinear", antialias=True)
         scale, shift = (pixel_values.new_tensor(values)[:, None, None] for values in (self.scale, self.shift))
         maps: Tensor = self.network(pixel_values * scale + shift)
-        cells = maps.flatten(2).transpose(1, 2)
+        cells = maps.flatten(2).transpose(1, 2).to(pixel_values.dtype)
         return (cells, self.classify(cells)) if self.kinds else (cells,)
 
     def classify(self, cells: Tensor) -> Tensor:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +27,9 @@ from visavis.models.processor import Processor
 from visavis.models.training.perturbations import Perturbation
 from visavis.models.visavis_model import VisavisModel
 
+TOGETHER = 8
+"""Views in one pass of the encoder while the cache is filled."""
+
 View = tuple[Path, bool]
 """A photo, and whether it is mirrored."""
 
@@ -33,19 +38,28 @@ class FeatureCache:
     """Features of photos (or of their `perturbed` forms) by path, before the image encoder's last `later` blocks."""
 
     def __init__(
-        self, folder: Path, model: VisavisModel, processor: Processor, later: int = 0, *, perturbed: bool = False
+        self,
+        folder: Path,
+        model: VisavisModel,
+        processor: Processor,
+        later: int = 0,
+        *,
+        perturbed: bool = False,
+        autocast: Callable[[], Any] = nullcontext,
     ) -> None:
         self.model, self.processor, self.later, self.perturbed = model, processor, later, perturbed
+        self.autocast = autocast
         self.folder = folder / fingerprint(frozen_weights(model, later))
         self.folder.mkdir(parents=True, exist_ok=True)
         self._names: dict[Path, str] = {}
 
     def fill(self, views: Sequence[View]) -> Iterator[int]:
-        """Encode what is missing, one view at a time; yields after each, so that a caller can show progress."""
-        for number, view in enumerate(views, 1):
-            if not self._file(view).exists():
-                self._encode(view)
-            yield number
+        """Encode what is missing, a few views at a time; yields how many are there, for a progress bar."""
+        for start in range(0, len(views), TOGETHER):
+            some = views[start : start + TOGETHER]
+            if missing := [view for view in some if not self._file(view).exists()]:
+                self._encode(missing)
+            yield start + len(some)
 
     def read(self, views: Sequence[View]) -> ImageFeatures:
         """Features of N views in float32. Those that `fill` has not seen are encoded now."""
@@ -55,15 +69,22 @@ class FeatureCache:
 
     def of_perturbed(self) -> FeatureCache:
         """The cache of the same photos in their perturbed forms (`perturbations`); their views are never mirrored."""
-        return FeatureCache(self.folder.parent, self.model, self.processor, self.later, perturbed=True)
+        given = (self.folder.parent, self.model, self.processor, self.later)
+        return FeatureCache(*given, perturbed=True, autocast=self.autocast)
 
     @torch.inference_mode()
-    def _encode(self, view: View) -> None:
+    def _encode(self, views: Sequence[View]) -> None:
+        pixels = torch.cat([self._pixels(view) for view in views])
+        with self.autocast():
+            features = self.model.encoder.vision.begin(pixels, self.later)
+        for number, view in enumerate(views):
+            save_features(self._file(view), ImageFeatures(*(part[number : number + 1] for part in features.parts)))
+
+    def _pixels(self, view: View) -> Tensor:
         photo, mirrored = view
         with Image.open(photo) as image:
             seen = Perturbation.of(photo.name).apply(image) if self.perturbed else image.convert("RGB")
-            pixels = self.processor.pixel_values(ImageOps.mirror(seen) if mirrored else seen)
-        save_features(self._file(view), self.model.encoder.vision.begin(pixels, self.later))
+            return self.processor.pixel_values(ImageOps.mirror(seen) if mirrored else seen)
 
     def _file(self, view: View) -> Path:
         photo, mirrored = view
@@ -78,7 +99,7 @@ def save_features(file: Path, features: ImageFeatures) -> None:
     part = file.with_suffix(".part")
     with part.open("wb") as out:
         for tensor in features.parts:
-            np.save(out, tensor.numpy().astype(np.float16))
+            np.save(out, tensor.half().numpy())
     part.rename(file)
 
 

@@ -16,6 +16,7 @@ from visavis.models.training.curriculum import phases_of
 from visavis.models.training.data import Photo, load_photos
 from visavis.models.training.features import FeatureCache, View
 from visavis.models.training.initialise import new_model, with_shared_space, with_tags
+from visavis.models.training.optimisation import autocast
 from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.trainer import StepReport, Trainer
 from visavis.models.visavis_model import VisavisModel
@@ -41,7 +42,11 @@ def train_command(settings: TrainingSettings, *, fresh: bool = False) -> Path:
     if model.config.shared is None and phases_of(settings).use("itc"):
         model = with_shared_space(model)
     features = FeatureCache(
-        Path(settings.feature_cache or output / "features"), model, processor, settings.vision_blocks
+        Path(settings.feature_cache or output / "features"),
+        model,
+        processor,
+        settings.vision_blocks,
+        autocast=autocast(settings.precision),
     )
     trainer = Trainer(model, processor, photos, settings, features)
     if not fresh and trainer.resume():

@@ -8,11 +8,13 @@ import torch
 from tiny_checkpoint import drawn_picture
 from torch import Tensor, nn
 
+from visavis.models.config import ObjectConfig
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import GenerationRequest
 from visavis.models.precision import LAYERS, Bf16Linear, Int8Linear, Precision, best_for, serve_with
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import VisavisModel
+from visavis.models.vision_encoder import ObjectTower
 
 LOWERED = pytest.mark.parametrize("kind", [Int8Linear, Bf16Linear])
 
@@ -65,6 +67,20 @@ def test_what_runs_once_a_picture_or_turn_is_lowered(tiny_model: VisavisModel, p
     assert left == {"decoder"}
     kept = [name for name, module in model.decoder.named_modules() if type(module) is LAYERS[precision]]
     assert kept == [f"layers.{layer}.cross_attention.key_value" for layer in range(len(model.decoder.layers))]
+
+
+@pytest.mark.parametrize(("has", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_the_object_tower_takes_bf16_where_the_processor_has_it(
+    tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch, has: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    model = copy.deepcopy(tiny_model)
+    model.encoder.vision.objects = ObjectTower(ObjectConfig(kinds=5))
+    serve_with(model, Precision.INT8)
+    pixels = torch.randn(1, 3, 32, 32)
+    cells, kinds = model.encoder.vision.objects(pixels)
+    assert model.encoder.vision.objects.network.stem.weight.dtype is expected
+    assert cells.dtype is kinds.dtype is torch.float32
 
 
 def test_fp32_changes_nothing(tiny_model: VisavisModel) -> None:
