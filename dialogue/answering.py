@@ -12,7 +12,16 @@ from langchain_core.messages.ai import add_usage
 
 from visavis.dialogue.context import Context
 from visavis.dialogue.errors import ErrorCode
-from visavis.dialogue.events import Event, TextDelta, Timings, TurnCancelled, TurnCompleted, TurnFailed, Usage
+from visavis.dialogue.events import (
+    Event,
+    TextDelta,
+    Timings,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnQueued,
+    Usage,
+)
 from visavis.dialogue.html import render_html
 from visavis.dialogue.turn_log import TurnLog
 
@@ -50,14 +59,18 @@ class Answer:
         self._metadata.update(chunk.response_metadata)
         if chunk.usage_metadata is not None:
             self._usage = add_usage(self._usage, chunk.usage_metadata)
+        for position in chunk.response_metadata.get("queue_positions", ()):
+            self._emit(TurnQueued(**self._place(), position=int(position)))
         # A lone surrogate from a careless model could be neither stored nor sent.
         text = str(chunk.text).encode("utf-8", "replace").decode()
         if text:
             self._first_ms = self._first_ms or _ms_since(self._started)
             self._text.append(text)
-            delta = TextDelta(**self._place(), text=text)
-            self.unsaved.append(delta)
-            self._log.extend([delta])
+            self._emit(TextDelta(**self._place(), text=text))
+
+    def _emit(self, event: Event) -> None:
+        self.unsaved.append(event)
+        self._log.extend([event])
 
     def _place(self) -> dict[str, Any]:
         seq = self._log.last_seq + 1

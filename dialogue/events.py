@@ -42,7 +42,7 @@ class TurnAccepted(TurnEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnQueued(TurnEvent):
-    """`position` turns of the session were ahead when the turn came."""
+    """Its place in a line: `position` turns of the session are ahead; then, once it has begun, the model's own line."""
 
     name = EventName.QUEUED
     position: int

@@ -221,6 +221,8 @@ class VisavisChatModel(BaseChatModel):
 
     def _message(self, chunk: GenerationChunk) -> ChatGenerationChunk:
         message = AIMessageChunk(content=chunk.text)
+        if chunk.position is not None:  # a list, since LangChain adds up the numbers of chunks
+            message.response_metadata["queue_positions"] = [chunk.position]
         if chunk.completion is not None:
             message = AIMessageChunk(
                 content=chunk.text,
@@ -245,12 +247,13 @@ class VisavisChatModel(BaseChatModel):
 
 
 async def _after(said: int, chunks: AsyncGenerator[GenerationChunk, None]) -> AsyncGenerator[GenerationChunk, None]:
-    """The chunks without the first `said` characters."""
+    """The chunks without the first `said` characters; places in the line only where nothing was said."""
     async with contextlib.aclosing(chunks):
         async for chunk in chunks:
             text = chunk.text[said:]
+            waits = chunk.position is not None and said == 0
             said -= len(chunk.text) - len(text)
-            if text or chunk.completion is not None:
+            if text or waits or chunk.completion is not None:
                 yield replace(chunk, text=text)
 
 

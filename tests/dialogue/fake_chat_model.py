@@ -19,10 +19,12 @@ class CodedError(Exception):
 
 
 class FakeChatModel(BaseChatModel):
-    """Answers with `pieces`; waits for `gate` before each piece when there is one; then raises `error` if set."""
+    """Tells its `places` in a line, answers with `pieces`; waits for `gate` before each piece when there is one; then
+    raises `error` if set."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
     pieces: list[str] = Field(default_factory=lambda: ["A ", "red ", "ball."])
+    places: list[int] = Field(default_factory=list)
     error: Exception | None = None
     gate: asyncio.Semaphore | None = None
     image: str | None = None
@@ -45,6 +47,9 @@ class FakeChatModel(BaseChatModel):
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:
+            for place in self.places:
+                waiting = AIMessageChunk(content="", response_metadata={"queue_positions": [place]})
+                yield ChatGenerationChunk(message=waiting)
             for piece in self.pieces:
                 if self.gate is not None:
                     await self.gate.acquire()

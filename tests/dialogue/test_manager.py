@@ -169,6 +169,21 @@ async def test_turns_of_a_session_run_one_at_a_time_in_order(world: World) -> No
     assert [turn.text for turn in turns if turn.role is Role.USER] == ["0", "1", "2", "3"]
 
 
+async def test_the_place_in_the_models_line_is_told_to_whoever_follows(world: World) -> None:
+    model = FakeChatModel(places=[2, 1], gate=asyncio.Semaphore(0))
+    here, there = world.manager(model), world.manager(model)
+    session, asked = await here.new_session(), command()
+    await here.submit(session, asked)
+    log = await there.turns.attach(session, asked.id)
+    following = asyncio.create_task(collect(there.turns.follow(log)))
+    await eventually(lambda: model.running == 1)
+    for _ in model.pieces:
+        model.gate.release()
+    events = await following
+    check_order(events)
+    assert [event.position for event in events if isinstance(event, TurnQueued)] == [2, 1]
+
+
 async def test_sessions_do_not_wait_for_one_another(world: World) -> None:
     model = FakeChatModel(gate=asyncio.Semaphore(0))
     manager = world.manager(model)

@@ -175,9 +175,12 @@ class DyingServer:
 
     def __init__(self, *calls: tuple[list[str], ServerLost | None]) -> None:
         self._calls = list(calls)
+        self.waits: list[int] = []
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
         pieces, lost = self._calls.pop(0)
+        for place in self.waits:
+            yield GenerationChunk("", position=place)
         for piece in pieces:
             yield GenerationChunk(piece)
         if lost is not None:
@@ -197,6 +200,15 @@ BROKE_OFF, UNREACHABLE = ServerLost(broke_off=True), ServerLost(broke_off=False)
 async def test_a_server_that_dies_is_waited_for_and_nothing_is_said_twice() -> None:
     chat = over((["A ", "red"], BROKE_OFF), ([], UNREACHABLE), (["A", " red b", "all."], None))
     assert [str(chunk.content) async for chunk in chat.astream("what is it?")] == ["A ", "red", " b", "all.", ""]
+
+
+async def test_places_in_the_line_are_told_until_something_is_said() -> None:
+    chat = over((["A "], BROKE_OFF), (["A ", "cat."], None))
+    chat._backend.waits = [3, 1]  # type: ignore[union-attr]
+    chunks = [chunk async for chunk in chat.astream("what is it?")]
+    told = [chunk.response_metadata.get("queue_positions") for chunk in chunks]
+    assert told == [[3], [1], None, None, None]
+    assert [str(chunk.content) for chunk in chunks] == ["", "", "A ", "cat.", ""]
 
 
 async def test_a_question_that_kills_the_server_twice_is_given_up() -> None:
