@@ -52,6 +52,9 @@ def serve(
     precision: Annotated[
         str | None, typer.Option(help="auto (default: what is fastest here at no cost), fp32, bf16 or int8.")
     ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="On a CUDA device: replay decode steps as one graph.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the model server; 0 lets it decide.")] = None,
     gateways: Annotated[int | None, typer.Option(help="Gateway processes; 1.")] = None,
     public_url: Annotated[

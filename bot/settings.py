@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     model_url: str | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    compiled: bool = True
     threads: int = Field(0, ge=0, le=256, description="threads of the model server; 0 lets it decide")
     gateways: int = Field(1, ge=1, le=64)
     log_level: Literal["debug", "info", "warning", "error"] = "warning"

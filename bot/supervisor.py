@@ -108,6 +108,7 @@ def model_server_child(settings: Settings, place: str, socket_path: Path) -> Chi
     """The process of the engine. Spinning threads would starve the gateway beside it, hence the wait policy."""
     options = ["--model", place, "--name", shown_name(settings.model)]
     options += ["--uds", str(socket_path), "--device", settings.device, "--precision", settings.precision]
+    options += [] if settings.compiled else ["--no-compile"]
     options += ["--threads", str(settings.threads)] if settings.threads else []
     options += ["--log-level", settings.log_level]
     environment = settings.child_environment(OMP_WAIT_POLICY="PASSIVE")

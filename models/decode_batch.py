@@ -6,7 +6,7 @@ Shape letters: L layers, R rows, H heads, M memory positions, S answer positions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,17 +17,23 @@ from visavis.models.visavis_model import Memory, VisavisModel
 
 _MEMORY_ROUNDING = 64
 
+DecodeStep = Callable[..., Tensor]
+"""`decode_rows`, or what does the same with the same arguments."""
+
 
 class DecodeBatch:
     """Row i belongs to the i-th running answer: `join` appends a row, `leave` moves the last row into the gap.
 
     On a CPU a step computes what is in use. If `static` (by default on an accelerator) all `max_rows` are allocated at
     the first `join` and computed at every step, so that shapes stay the same, as compiled steps and CUDA graphs need
-    it (until a longer memory than ever before joins).
+    it (until a longer memory than ever before joins). `decode` takes the place of `decode_rows`.
     """
 
-    def __init__(self, model: VisavisModel, max_rows: int, *, static: bool | None = None) -> None:
+    def __init__(
+        self, model: VisavisModel, max_rows: int, *, static: bool | None = None, decode: DecodeStep | None = None
+    ) -> None:
         self.max_rows = max_rows
+        self._decode = decode or decode_rows
         self._decoder = model.decoder
         self._static = model.device.type != "cpu" if static is None else static
         sizes = model.config.decoder
@@ -73,7 +79,7 @@ class DecodeBatch:
         if self._static:
             rows, seen, said = self.max_rows, self._may_see.shape[1], self._decoder.max_positions
         ids = torch.tensor([*tokens, *[0] * (rows - len(self))]).to(self._positions.device)
-        logits = decode_rows(
+        logits = self._decode(
             self._decoder,
             ids,
             self._positions[:rows],

@@ -18,6 +18,7 @@ from types import TracebackType
 
 import torch
 
+from visavis.models.cuda_graph import GraphedStep
 from visavis.models.engine_jobs import EngineCounters, Job, WaitingLine
 from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
 from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, WordHeat, spoken
@@ -43,6 +44,7 @@ class InferenceEngine:
         max_new_tokens: length limit of an answer when the request names none.
         limits: the largest picture that is accepted.
         reader: reads words in pictures for questions that ask for them.
+        compiled: on a CUDA device, replay decode steps as a CUDA graph.
 
     Use it as a context manager or call `close`. One engine serves any number of event loops and threads.
     """
@@ -59,6 +61,7 @@ class InferenceEngine:
         max_new_tokens: int = 48,
         limits: PictureLimits = PictureLimits(),  # noqa: B008 - frozen
         reader: WordReader | None = None,
+        compiled: bool = True,
     ) -> None:
         self.model_name = model_name
         self.counters = EngineCounters()
@@ -74,6 +77,7 @@ class InferenceEngine:
             self.counters,
             max_rows=max_rows,
             max_new_tokens=max_new_tokens,
+            decode=GraphedStep() if compiled and model.device.type == "cuda" else None,
         )
         self._worker = threading.Thread(target=self._work, name="visavis-engine", daemon=True)
         self._worker.start()
@@ -90,6 +94,14 @@ class InferenceEngine:
         """Fail what waits, stop what runs within a step, and end the worker. May be called twice."""
         self._line.close()
         self._worker.join()
+
+    def warm_up(self) -> None:
+        """Send a blank turn through all parts, so that nobody waits for an accelerator to choose its kernels.
+
+        Call it before the first question; no counter moves.
+        """
+        with torch.inference_mode():
+            self._scheduler.warm_up()
 
     @property
     def alive(self) -> bool:

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--name", default="visavis-embedded", help="what people call the model")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "int8"])
+    parser.add_argument("--no-compile", action="store_true", help="launch decode steps kernel by kernel on a GPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a computation")
     parser.add_argument("--cache-bytes", type=int, default=256 << 20, help="kept of what was computed from pictures")
     parser.add_argument("--max-queue", type=int, default=64, help="questions that may wait")
@@ -85,7 +87,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine | TransformersE
         )
     model, processor = load_model(options.model, options.device)
     serve_with(model, Precision(options.precision))
-    return InferenceEngine(
+    engine = InferenceEngine(
         model,
         processor,
         model_name=options.name,
@@ -93,7 +95,18 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine | TransformersE
         max_queue=options.max_queue,
         max_new_tokens=options.max_new_tokens or 48,
         reader=WordReader.find(),
+        compiled=not options.no_compile,
     )
+    if model.device.type != "cpu":
+        _warm_up(engine)
+    return engine
+
+
+def _warm_up(engine: InferenceEngine) -> None:
+    started = time.monotonic()
+    print("visavis: the accelerator warms up ...", file=sys.stderr, flush=True)
+    engine.warm_up()
+    print(f"visavis: warm after {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,11 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from PIL import Image
+from torch import Tensor
+
 from visavis.models.answer import Answer
-from visavis.models.decode_batch import DecodeBatch
+from visavis.models.decode_batch import DecodeBatch, DecodeStep
 from visavis.models.engine_jobs import EngineCounters, Job, Outbox, WaitingLine
 from visavis.models.errors import BadRequest, ModelError
 from visavis.models.generation import FinishReason, GenerationChunk, GenerationRequest, spoken
@@ -56,6 +59,7 @@ class Scheduler:
         *,
         max_rows: int,
         max_new_tokens: int,
+        decode: DecodeStep | None = None,
     ) -> None:
         self._model = model
         self._processor = processor
@@ -63,7 +67,7 @@ class Scheduler:
         self._line = line
         self._counters = counters
         self._max_new_tokens = max_new_tokens
-        self._batch = DecodeBatch(model, max_rows)
+        self._batch = DecodeBatch(model, max_rows, decode=decode)
         self._rows: list[_Row] = []
         self._outbox = Outbox()
 
@@ -71,6 +75,14 @@ class Scheduler:
     def running(self) -> int:
         """Questions that are being answered."""
         return len(self._rows)
+
+    def warm_up(self) -> None:
+        """A blank picture and a question through all parts, in the memory that turns will use."""
+        model, question = self._model, self._encoded(GenerationRequest("What is this?"))
+        pixels = self._processor.pixel_values(Image.new("RGB", (64, 64))).to(model.device, model.dtype)
+        self._batch.join(model.fuse(model.image_state(model.encode_image(pixels)), *question))
+        self._batch.step([model.config.decoder.bos_token_id])
+        self._batch.leave(0)
 
     def advance(self) -> None:
         """One round. Whatever happens to a job is told to that job and to nobody else."""
@@ -160,11 +172,16 @@ class Scheduler:
         self._rows.append(_Row(job, answer, text_tokens, image_tokens, self._counters.fusion_forwards))
 
     def _fuse(self, request: GenerationRequest, state: ImageState) -> tuple[Memory, int, int]:
-        encoded = self._processor.encode_question(request.question, request.history)
-        text = {name: ids.to(self._model.device) for name, ids in encoded.items()}
+        text = self._encoded(request)
         self._counters.fusion_forwards += 1
-        memory = self._model.fuse(state, text["input_ids"], text["attention_mask"], text["token_type_ids"])
-        return memory, text["input_ids"].shape[1], state.patches.shape[1]
+        return self._model.fuse(state, *text), text[0].shape[1], state.patches.shape[1]
+
+    def _encoded(self, request: GenerationRequest) -> tuple[Tensor, Tensor, Tensor]:
+        encoded = self._processor.encode_question(request.question, request.history)
+        ids, mask, kinds = (
+            encoded[name].to(self._model.device) for name in ("input_ids", "attention_mask", "token_type_ids")
+        )
+        return ids, mask, kinds
 
     def _tell_positions(self) -> None:
         """To all who wait, but for the first one if it is being looked after already."""

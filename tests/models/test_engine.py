@@ -12,6 +12,7 @@ from tiny_checkpoint import drawn_picture, with_generate
 
 from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine import InferenceEngine
+from visavis.models.engine_jobs import EngineCounters
 from visavis.models.errors import BadImage, BadRequest, Busy, ModelError, UnknownImage, UnsupportedImage
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, Region, SamplingParameters
 from visavis.models.images import decode_picture
@@ -283,3 +284,12 @@ async def test_close_fails_who_waits(tiny_model: VisavisModel, tiny_processor: P
         await waiting
     with pytest.raises(ModelError, match="shutting down"):
         await engine.generate(request)
+
+
+async def test_warming_up_leaves_nothing_behind(tiny_model: VisavisModel, tiny_processor: Processor) -> None:
+    with InferenceEngine(tiny_model, tiny_processor, max_new_tokens=6) as cold:
+        expected = await cold.generate(GenerationRequest("what is it?", (), cold.add_image(drawn_picture())))
+    with InferenceEngine(tiny_model, tiny_processor, max_new_tokens=6) as warm:
+        warm.warm_up()
+        assert warm.counters == EngineCounters() and not warm.running
+        assert await warm.generate(GenerationRequest("what is it?", (), warm.add_image(drawn_picture()))) == expected

@@ -1,5 +1,6 @@
 """What a GPU will need of a decode step, held without one: static shapes, no look at values, one graph."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from visavis.models.cuda_graph import GraphedStep
 from visavis.models.decode_batch import DecodeBatch, decode_rows
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import Memory, VisavisModel
@@ -88,3 +90,17 @@ def test_a_step_is_one_graph(tiny_model: VisavisModel, memories: tuple[Memory, .
     compiled = torch.compile(decode_rows, fullgraph=True, backend=backend)
     expected = decode_rows(*step_inputs(batch, [5, 7]))
     torch.testing.assert_close(compiled(*step_inputs(batch, [5, 7])), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@torch.inference_mode()
+def test_a_cuda_graph_gives_what_single_kernels_give(tiny_model: VisavisModel, tiny_processor: Processor) -> None:
+    model, graphed = copy.deepcopy(tiny_model).cuda(), GraphedStep()
+    batches = [DecodeBatch(model, ROWS, decode=decode) for decode in (decode_rows, graphed)]
+    state = model.image_state(model.encode_image(torch.randn(1, 3, 28, 28).cuda()))
+    question = {name: ids.cuda() for name, ids in tiny_processor.encode_question("what is it?").items()}
+    for tokens in ([1], [5, 1], [7, 6, 1]):
+        for batch in batches:
+            batch.join(model.fuse(state, **question))
+        torch.testing.assert_close(batches[1].step(tokens), batches[0].step(tokens))
+    assert graphed.recordings == 1
