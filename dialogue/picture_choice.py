@@ -1,11 +1,14 @@
 """Which pictures a turn is about, when it takes more than the turn's own words to know: "the one with the dog".
 
-Compares the description with what was said about each picture and, where that does not help, with what the model says
-that it shows; such captions are kept with the picture. Any chat model will do.
+The chat model's optional `likeness(text, images)` tells how well the description fits each picture (the softmax of its
+numbers says which one is meant; nothing if it cannot tell). Where that does not help, the description is compared with
+what was said about each picture, then with what the model says that it shows; such captions are kept with the picture.
+Any chat model will do.
 """
 
 import asyncio
 import logging
+import math
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -20,6 +23,7 @@ from visavis.dialogue.turns import Session, Turn
 logger = logging.getLogger(__name__)
 
 _CANDIDATES = 8  # the newest: each may cost the model a caption
+_CLEAR = 0.5  # the likest picture is meant if it is likelier than all others together
 
 
 async def choose_pictures(session: Session, turn: Turn, model: BaseChatModel, images: ImageStore) -> tuple[str, ...]:
@@ -33,12 +37,22 @@ async def choose_pictures(session: Session, turn: Turn, model: BaseChatModel, im
     what = described_picture(turn.text)
     if not what or len(shown) < 2 or turn.region is not None or named_pictures(turn.text, groups):
         return meant_pictures(session, turn)
-    said = _said_about(session, shown)
-    found = best_match(what, said)
+    found = await _likest(what, shown, model) or best_match(what, _said_about(session, shown))
     if found is None:
         captions = await asyncio.gather(*(_caption(image, model, images) for image in shown))
         found = best_match(what, dict(zip(shown, captions, strict=True)))
     return meant_pictures(session, turn) if found is None else (found,)
+
+
+async def _likest(what: str, shown: list[str], model: BaseChatModel) -> str | None:
+    likeness: Any = getattr(model, "likeness", None)
+    try:
+        logits = await likeness(what, shown) if likeness is not None else ()
+    except Exception:  # the edge to any model: there are other ways to find out
+        logger.warning("pictures could not be compared with a description", exc_info=True)
+        return None
+    weights = [math.exp(logit - max(logits)) for logit in logits]
+    return next((image for image, weight in zip(shown, weights, strict=False) if weight > _CLEAR * sum(weights)), None)
 
 
 def _said_about(session: Session, shown: list[str]) -> dict[str, str]:

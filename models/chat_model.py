@@ -114,6 +114,17 @@ class VisavisChatModel(BaseChatModel):
             await self._send(error.images, conversation.inline)
             return await self._backend.explain(request, answer)
 
+    async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
+        """How well a text fits each of the pictures (sha256): the softmax of these numbers says which one is meant.
+
+        Nothing from a model without a space that pictures and texts share; raises as `explain`.
+        """
+        try:
+            return await self._backend.likeness(text, images)
+        except UnknownImage as error:
+            await self._send(error.images, {})
+            return await self._backend.likeness(text, images)
+
     async def _astream(
         self,
         messages: list[BaseMessage],

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -48,6 +48,7 @@ STATUS = {
     UnsupportedImage.code: 415,
     Busy.code: 503,
 }
+MAX_COMPARED = 64
 DONE = b"data: [DONE]\n\n"
 
 
@@ -118,14 +119,24 @@ class CompletionRequest(_Part):
         return self.visavis.answer[:MAX_TEXT_CHARACTERS]
 
 
-def read_request(body: bytes) -> CompletionRequest:
+class LikenessRequest(_Part):
+    """The body of `POST /v1/likeness`: how well does `text` fit each of `images` (sha256)?"""
+
+    text: str = Field(max_length=MAX_TEXT_CHARACTERS)
+    images: list[str] = Field(max_length=MAX_COMPARED)
+
+
+Body = TypeVar("Body", CompletionRequest, LikenessRequest)
+
+
+def read_request(body: bytes, kind: type[Body]) -> Body:
     """Check JSON and types.
 
     Raises:
         BadRequest: naming the field, what was expected and what came.
     """
     try:
-        return CompletionRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
@@ -220,6 +231,14 @@ def read_explanation(body: Any) -> tuple[WordHeat, ...]:
             for item in body["words"]
         )
     except (KeyError, TypeError) as error:
+        raise ModelError("the model server gave an unknown answer") from error
+
+
+def read_likeness(body: Any) -> tuple[float, ...]:
+    """The numbers that a server answered. Raises ModelError on anything else."""
+    try:
+        return tuple(float(value) for value in body["likeness"])
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError("the model server gave an unknown answer") from error
 
 

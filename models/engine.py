@@ -12,7 +12,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -24,6 +24,7 @@ from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
 from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, WordHeat, spoken
 from visavis.models.image_states import ImageStates
 from visavis.models.images import PictureLimits
+from visavis.models.looks import Look
 from visavis.models.processor import Processor
 from visavis.models.replies import reply_without_model
 from visavis.models.scheduler import Scheduler
@@ -68,6 +69,7 @@ class InferenceEngine:
         self.images = ImageStates(
             model, processor, self.counters, cache_bytes=cache_bytes, limits=limits, reader=reader
         )
+        self._compares = model.shared is not None
         self._line = WaitingLine(max_queue)
         self._scheduler = Scheduler(
             model.train(False),
@@ -179,6 +181,32 @@ class InferenceEngine:
         assert isinstance(event, tuple)
         return event
 
+    async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
+        """How well a text fits each of some pictures; the softmax of these numbers says which of them is meant.
+
+        Nothing for a model without a shared space. Each picture waits in line like a question.
+
+        Raises:
+            as `stream`; UnknownImage names all that are missing.
+        """
+        if not self._compares:
+            return ()
+        request = GenerationRequest(clean_text(text))
+        if missing := [image for image in images if not self.images.holds(Look(image))]:
+            raise UnknownImage(missing)
+        return tuple([await self._likeness(replace(request, image=image)) for image in images])
+
+    async def _likeness(self, request: GenerationRequest) -> float:
+        job = self._submit(request, compares=True)
+        try:
+            event = await job.events.get()
+        finally:
+            self._abandon(job)
+        if isinstance(event, ModelError):
+            raise event
+        assert isinstance(event, float)
+        return event
+
     async def generate(self, request: GenerationRequest) -> Completion:
         """The whole answer at once; raises what `stream` raises. Cancelling stops the work."""
         async with contextlib.aclosing(self.stream(request)) as chunks:
@@ -187,13 +215,14 @@ class InferenceEngine:
                     return chunk.completion
         raise AssertionError("a stream ends with a completion or an error")
 
-    def _submit(self, request: GenerationRequest, answer: str | None = None) -> Job:
+    def _submit(self, request: GenerationRequest, answer: str | None = None, *, compares: bool = False) -> Job:
         assert request.image is not None, "what has no picture is answered without the model"
-        look = self.images.look(request.image, request.region, request.question)
+        question = "" if compares else request.question  # no words are read for a comparison
+        look = self.images.look(request.image, request.region, question)
         if not self.images.holds(look):
             raise UnknownImage([request.image])
         wait_s = math.inf if request.deadline_s is None or answer is not None else request.deadline_s
-        job = Job(request, look, time.monotonic() + wait_s, asyncio.get_running_loop(), answer)
+        job = Job(request, look, time.monotonic() + wait_s, asyncio.get_running_loop(), answer, compares)
         try:
             self._line.append(job)
         except Busy:

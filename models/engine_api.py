@@ -23,6 +23,8 @@ from visavis.models.client_gone import unless_gone
 from visavis.models.completion_wire import (
     DONE,
     STATUS,
+    CompletionRequest,
+    LikenessRequest,
     event,
     read_request,
     write_chunk,
@@ -94,7 +96,7 @@ class ModelEndpoints:
     async def complete(self, request: Request) -> Response:
         """Answer a question, whole or streamed. What can go wrong before the first word has its own status."""
         started = time.monotonic()
-        body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest))
+        body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest), CompletionRequest)
         conversation = body.conversation()
         question = body.generation_request(conversation)
         for data in conversation.inline.values():
@@ -110,12 +112,18 @@ class ModelEndpoints:
 
     async def explain(self, request: Request) -> Response:
         """Where in the picture the words of an answer (`visavis.answer`) come from."""
-        body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest))
+        body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest), CompletionRequest)
         conversation = body.conversation()
         for data in conversation.inline.values():
             await asyncio.to_thread(self._engine.add_image, data)
         work = self._engine.explain(body.generation_request(conversation), body.answer())
         return JSONResponse(write_explanation(await unless_gone(request, work)))
+
+    async def likeness(self, request: Request) -> Response:
+        """How well a text fits each of some pictures; an empty list from a model without a shared space."""
+        body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest), LikenessRequest)
+        likeness = await unless_gone(request, self._engine.likeness(body.text, body.images))
+        return JSONResponse({"object": "likeness", "likeness": likeness})
 
     async def _events(
         self, first: GenerationChunk, rest: AsyncGenerator[GenerationChunk, None], answer_id: str, started: float
@@ -145,6 +153,7 @@ def create_app(engine: InferenceEngine | TransformersEngine) -> Starlette:
             Route("/v1/images/{sha256}", endpoints.put_image, methods=["PUT"]),
             Route("/v1/chat/completions", endpoints.complete, methods=["POST"]),
             Route("/v1/explanations", endpoints.explain, methods=["POST"]),
+            Route("/v1/likeness", endpoints.likeness, methods=["POST"]),
         ],
         exception_handlers={
             ModelError: _model_error,

@@ -18,7 +18,7 @@ from visavis.models.image_states import ImageCounters
 from visavis.models.looks import Look
 from visavis.models.visavis_model import ImageState
 
-Event = GenerationChunk | ModelError | tuple[WordHeat, ...]
+Event = GenerationChunk | ModelError | tuple[WordHeat, ...] | float
 
 
 @dataclass
@@ -36,18 +36,25 @@ class EngineCounters(ImageCounters):
 
 @dataclass(eq=False)
 class Job:
-    """A question on its way with its `look` at a picture, or an `answer` to be explained. The worker fills `events` and
-    holds the `image` that it encoded for it; the reader sets `abandoned` when it leaves."""
+    """A question on its way with its `look` at a picture, an `answer` to be explained, or a text that it `compares`
+    with it. The worker fills `events` and holds the `image` that it encoded for it; the reader sets `abandoned` when it
+    leaves."""
 
     request: GenerationRequest
     look: Look
     deadline: float
     loop: asyncio.AbstractEventLoop
     answer: str | None = None
+    compares: bool = False
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)  # bounded by answer length
     abandoned: bool = False
     image: ImageState | None = None
     position: int | None = None
+
+    @property
+    def takes_row(self) -> bool:
+        """True if words are to be decoded for it."""
+        return self.answer is None and not self.compares
 
     @property
     def over(self) -> bool:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import httpx
 
-from visavis.models.completion_wire import read_error, read_events, read_explanation, write_request
+from visavis.models.completion_wire import read_error, read_events, read_explanation, read_likeness, write_request
 from visavis.models.errors import ModelError, ServerLost
 from visavis.models.generation import GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.images import image_id
@@ -51,6 +51,13 @@ class ModelClient:
             response = await self._client().post("explanations", json=body)
             await _check(response)
         return read_explanation(response.json())
+
+    async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
+        """As the engine's own; raises as `stream`."""
+        with _plain_errors():
+            response = await self._client().post("likeness", json={"text": text, "images": list(images)})
+            await _check(response)
+        return read_likeness(response.json())
 
     async def add_image(self, data: bytes) -> str:
         """Send the bytes of a picture and return their sha256; raises what the server finds wrong with it."""

@@ -129,16 +129,18 @@ class Scheduler:
                     job.image = state
 
     def _admit(self) -> None:
-        """Let ready questions join, in the order in which they came, while there are rows; explain what is ready."""
+        """Let ready questions join, in the order in which they came, while there are rows; do what takes no row."""
         admitted, most = 0, JOINING_AT_ONCE if len(self._line) > len(self._rows) else 1
         for job in self._line.jobs():
-            has_room = job.answer is not None or len(self._rows) < self._batch.max_rows
+            has_room = not job.takes_row or len(self._rows) < self._batch.max_rows
             state = self._state(job) if has_room and admitted < most else None
             if state is None or not self._line.take(job):
                 continue
             admitted += 1
             with self._failing(job):
-                if job.answer is not None:
+                if job.compares:
+                    self._compare(job, state)
+                elif job.answer is not None:
                     self._explain(job, job.answer, state)
                 elif state.photo is not None and float(state.photo) < IS_A_PHOTO:
                     self._refuse(job)
@@ -157,6 +159,9 @@ class Scheduler:
         memory, _, _ = self._fuse(job.request, state)
         heat = word_heat(self._model, self._processor, memory, answer, state.shown, region=job.look.region)
         self._outbox.put(job, heat)
+
+    def _compare(self, job: Job, state: ImageState) -> None:
+        self._outbox.put(job, float(self._model.likeness(state, *self._encoded(job.request))))
 
     def _state(self, job: Job) -> ImageState | None:
         if job.image is not None:
@@ -187,7 +192,7 @@ class Scheduler:
         """To all who wait, but for the first one if it is being looked after already."""
         is_full = len(self._rows) >= self._batch.max_rows
         for position, job in enumerate(self._line.jobs(), start=1):
-            if job.answer is None and job.position != position and (is_full or position > 1):
+            if job.takes_row and job.position != position and (is_full or position > 1):
                 job.position = position
                 self._outbox.put(job, GenerationChunk("", position=position))
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -157,6 +157,10 @@ class TransformersEngine:
     async def explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
         """Raises BadRequest: only our own model can tell."""
         raise BadRequest("this model cannot show where it looked")
+
+    async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
+        """Nothing: only our own model can tell."""
+        return ()
 
     # The rest runs in the worker thread.
 

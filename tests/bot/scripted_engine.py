@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from visavis.models.errors import Busy, ModelError, UnknownImage
@@ -48,6 +48,9 @@ class ScriptedEngine:
         finally:
             self.running -= 1
             self.freed.set()
+
+    async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
+        return ()
 
     async def explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
         rows = ((1.0, 0.0), (0.0, 0.0))

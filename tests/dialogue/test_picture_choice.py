@@ -1,7 +1,9 @@
 import uuid
+from collections.abc import Sequence
 
 import pytest
 from fake_chat_model import FakeChatModel
+from pydantic import Field
 from redis.asyncio import Redis
 from test_manager import FAST, collect, png
 
@@ -62,6 +64,36 @@ async def test_pictures_of_which_nothing_was_said_are_captioned_once(talk: Talk,
     assert len(talk.model.asked) == asked + 5
     await talk.manager.forget(talk.session)
     assert await redis.keys() == []
+
+
+class Comparing(FakeChatModel):
+    """Tells how well texts fit pictures, as a test has it; breaks where nothing is said of one."""
+
+    fits: dict[str, float] = Field(default_factory=dict)
+    compared: list[str] = Field(default_factory=list)
+
+    async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
+        self.compared.append(text)
+        return tuple(self.fits[image] for image in images)
+
+
+async def test_a_model_that_can_compare_is_asked_which_picture_fits(talk: Talk) -> None:
+    dog, cat, car = [await talk.show(colour) for colour in ("red", "green", "blue")]
+    await talk.ask("What is it?", "A cat.", dog)
+    await talk.ask("What is it?", "A dog.", cat)
+    await talk.ask("What is it?", "A car.", car)
+    model = Comparing(pieces=["Brown."])
+    talk.manager, talk.model = DialogueManager(talk.manager._store, model, policy=FAST), model
+    model.fits = {dog: 9.0, cat: 2.0, car: 1.0}
+    assert (await talk.ask("What colour is the one with the dog?", "Brown.")).image == dog, "whatever was said"
+    assert model.compared == ["the dog"]
+    model.fits = {dog: 9.0, cat: 8.9, car: 8.8}
+    assert (await talk.ask("What colour is the one with the dog?", "Brown.")).image == cat, "nothing clear: as was said"
+    assert (await talk.ask("What colour is the first picture?", "Brown.")).image == dog
+    assert len(model.compared) == 2, "order words come first"
+    model.fits = {}
+    assert (await talk.ask("What colour is the one with the car?", "Brown.")).image == car, "a broken one costs nothing"
+    assert len(model.asked) == 4, "nothing had to be captioned"
 
 
 async def test_a_model_that_cannot_caption_costs_nothing_else(talk: Talk) -> None:

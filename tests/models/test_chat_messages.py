@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from visavis.models.chat_messages import read_conversation
-from visavis.models.completion_wire import read_request, write_request
+from visavis.models.completion_wire import CompletionRequest, read_request, write_request
 from visavis.models.errors import BadRequest, TextTooLong
 from visavis.models.generation import GenerationRequest, Region, SamplingParameters
 from visavis.models.images import image_id
@@ -80,5 +80,5 @@ def test_long_texts_are_refused() -> None:
     ],
 )
 def test_a_request_survives_the_wire(request_: GenerationRequest) -> None:
-    read = read_request(json.dumps(write_request(request_)).encode())
+    read = read_request(json.dumps(write_request(request_)).encode(), CompletionRequest)
     assert read.generation_request(read.conversation()) == request_
