@@ -20,6 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from visavis.bot.app import create_app, gateway_of
+from visavis.bot.server_protocols import PunctualHttp, WholesaleSockets
 from visavis.bot.settings import Settings, load_settings
 
 CLOSE_TIMEOUT_S = 5
@@ -39,7 +40,8 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     (addresses of pictures carry session ids)."""
     return uvicorn.Config(
         app,
-        ws="websockets-sansio",
+        http=PunctualHttp,
+        ws=WholesaleSockets,
         ws_per_message_deflate=False,
         ws_max_size=2 * settings.max_image_bytes,
         ws_max_queue=4,

@@ -197,6 +197,8 @@ class _Connection:
         self._inbox.announce(command)
 
     async def _take_binary(self, data: bytes) -> None:
+        if self._inbox.announced is None:
+            self._count(Action.REQUEST, self._person or f"socket:{id(self)}")
         announced = self._inbox.take(data)
         if announced is None:
             return
