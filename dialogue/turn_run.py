@@ -21,6 +21,7 @@ from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.picture_choice import choose_pictures
 from visavis.dialogue.store import Store
 from visavis.dialogue.store_turns import Claim
+from visavis.dialogue.suggestions import suggestions
 from visavis.dialogue.turn_log import TurnLog, first_events
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,9 @@ class TurnRun:
         about = await self._patiently(lambda: choose_pictures(session, turn, self._model, self._store.images))
         self._turn = replace(turn, about=about)
         context = build_messages(session, self._turn, self._budget)
-        return await self._answer.stream(self._model, context, self._options)
+        final = await self._answer.stream(self._model, context, self._options)
+        asked = [one.question.text for one in session.exchanges if final.image in one.answer.images]
+        return replace(final, suggestions=suggestions(final, [*asked, turn.text]))
 
     async def _keep_claim(self, answering: asyncio.Task[FinalEvent]) -> None:
         """Until the answer is there: renew the lease, save the replay in pieces, and see whether to stop."""

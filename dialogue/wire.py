@@ -157,11 +157,12 @@ def turns_to_list(exchanges: Iterable[Exchange]) -> list[Fields]:
 def turn_to_dict(turn: Turn, alternatives: Iterable[Turn] = ()) -> Fields:
     """A turn as it stands in lists."""
     error = {"code": turn.final.code, "message": turn.final.message} if isinstance(turn.final, TurnFailed) else None
+    completed = turn.final if isinstance(turn.final, TurnCompleted) else None
     return {
         "id": turn.id,
         "role": str(turn.role),
         "text": turn.text,
-        "html": turn.final.html if isinstance(turn.final, TurnCompleted) else None,
+        "html": completed and completed.html,
         "images": list(turn.images),
         "at": turn.at,
         "status": str(turn.status),
@@ -170,6 +171,8 @@ def turn_to_dict(turn: Turn, alternatives: Iterable[Turn] = ()) -> Fields:
         "replaces": turn.replaces,
         "alternatives": [turn_to_dict(other) for other in alternatives],
         "feedback": None if turn.feedback is None else asdict(turn.feedback),
+        "confidence": completed and completed.confidence,
+        "suggestions": list(completed.suggestions) if completed else [],
     }
 
 

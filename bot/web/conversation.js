@@ -18,9 +18,10 @@ import { fill } from "./strings.js";
 /** @import { Strings } from "./strings.js" */
 /**
  * What the host page wants: its own greeting and questions to begin with; no heat maps; whether this is visavis' own page,
- * with example photos and how to bring another model; and `report`, which is told what happens.
+ * with example photos and how to bring another model; `rename`, which is told the assistant's name, and `report`, which is
+ * told what happens.
  * @typedef {{greeting: string, questions: string[], explains: boolean, standalone: boolean,
- *   report: (name: string, detail: unknown) => void}} Wishes
+ *   rename: (name: string) => void, report: (name: string, detail: unknown) => void}} Wishes
  */
 
 const EMBEDDED = "visavis-embedded";
@@ -87,11 +88,11 @@ export class Conversation {
   }
 
   /** @param {Frame} frame */
-  #ready({ session, model, limits, turns, more, lost }) {
+  #ready({ session, model, limits, turns, more, lost, persona }) {
     if (session !== this.#session) this.#enter(session);
     if (lost) this.composer.tell(this.strings.lostSession);
     this.composer.limit(limits);
-    this.#introduce(model);
+    this.#introduce(model, persona);
     this.#sync(turns, more);
     const last = turns.at(-1);
     if (last?.status === "waiting" && !this.connection.pending) this.connection.follow(asked(last));
@@ -122,6 +123,7 @@ export class Conversation {
     const { pending } = this.connection;
     const unsent = pending && !listed.includes(pending.id) && this.#exchanges.has(pending.id) ? [pending.id] : [];
     this.#arrange([...older, ...listed, ...unsent]);
+    this.#suggest(pending ? [] : (turns.at(-1)?.suggestions ?? []));
     if (!older.length) this.transcript.earlier.hidden = !more;
   }
 
@@ -224,8 +226,14 @@ export class Conversation {
 
   #end() {
     this.#current = null;
-    this.composer.answering = false;
+    this.#answering = false;
     this.#suggest([]);
+  }
+
+  /** Suggestions keep their room meanwhile, so that nothing moves when others take it. @param {boolean} answering */
+  set #answering(answering) {
+    this.composer.answering = answering;
+    this.element.classList.toggle("answering", answering);
   }
 
   /** Say which picture an answer is about, where it could have been another one. @param {Exchange} exchange */
@@ -249,8 +257,7 @@ export class Conversation {
     const shown = [...this.#exchanges.keys()].filter((id) => id !== turn.id);
     const replaced = turn.replaces ? shown.indexOf(turn.replaces) : -1;
     this.#arrange([...(replaced < 0 ? shown : shown.slice(0, replaced)), turn.id]);
-    this.composer.answering = true;
-    this.#suggest([]);
+    this.#answering = true;
     this.transcript.toEnd();
     this.wishes.report("question", { turn: turn.id, text: turn.text });
   }
@@ -318,7 +325,7 @@ export class Conversation {
 
   /** @param {string[]} questions */
   #suggest(questions) {
-    const ask = (/** @type {string} */ question) => (this.composer.propose(question), void this.composer.send());
+    const ask = (/** @type {string} */ question) => (this.#ask(question, [], null), this.composer.focus());
     this.suggestions.replaceChildren(...questions.map((question) => chip(question, ask)));
   }
 
@@ -329,12 +336,20 @@ export class Conversation {
   }
 
   #welcome() {
-    const { greeting, questions, standalone } = this.wishes;
-    const own = [h("h2", {}, this.strings.emptyTitle), h("p", {}, this.strings.emptyText)];
-    const words = greeting ? [h("h2", { dir: "auto" }, greeting)] : own;
+    const { questions, standalone } = this.wishes;
+    this.greeting = h("div", { class: "greeting" });
+    this.#greet("");
     const chips = questions.map((question) => chip(question, (text) => this.composer.propose(text)));
     const begin = h("div", { class: "suggestions", role: "group", "aria-label": this.strings.suggestions }, ...chips);
-    return h("div", { class: "welcome" }, mark(), ...words, chips.length ? begin : null, ...(standalone ? this.#examples() : []));
+    return h("div", { class: "welcome" }, mark(), this.greeting, chips.length ? begin : null, ...(standalone ? this.#examples() : []));
+  }
+
+  /** @param {string} operators greeting, where the host page has none */
+  #greet(operators) {
+    const { strings, wishes } = this;
+    const words = wishes.greeting || operators;
+    const own = [h("h2", {}, strings.emptyTitle), h("p", {}, strings.emptyText)];
+    this.greeting?.replaceChildren(...(words ? [h("h2", { dir: "auto" }, words)] : own));
   }
 
   #examples() {
@@ -348,11 +363,20 @@ export class Conversation {
     return [h("p", { class: "aside" }, this.strings.examples), examples];
   }
 
-  /** One line on what the model can do, and on visavis' own page how to bring another. @param {string} model */
-  #introduce(model) {
-    const opening = model === EMBEDDED ? this.strings.noteEmbedded : fill(this.strings.noteOther, { model });
-    this.note.replaceChildren(opening);
-    if (this.wishes.standalone) this.note.append(this.strings.noteLarger, h("code", {}, this.strings.noteFlag));
+  /**
+   * A line on who answers, and before the first question what that model can do and, on visavis' own page, how to bring
+   * another.
+   *
+   * @param {string} model @param {{name: string, greeting: string}} persona that the operator has given it
+   */
+  #introduce(model, persona) {
+    const { strings, wishes } = this;
+    this.#greet(persona.greeting);
+    if (persona.name) this.wishes.rename((strings.name = persona.name));
+    const embedded = model === EMBEDDED;
+    const more = h("span", { class: "more" }, embedded ? strings.noteAbilities : "");
+    if (wishes.standalone) more.append(strings.noteLarger, h("code", {}, strings.noteFlag));
+    this.note.replaceChildren(embedded ? strings.noteEmbedded : fill(strings.noteOther, { model }), more);
   }
 
   #refresh() {

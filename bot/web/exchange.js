@@ -18,7 +18,7 @@ import { fill } from "./strings.js";
  * A turn in the server's lists.
  * @typedef {{id: string, role: string, text: string, html: string | null, images: string[], at: number, status: string,
  *   region: Region | null, replaces: string | null, alternatives: {id: string, at: number}[], feedback: Feedback | null,
- *   error: {code: string, message: string} | null, confidence?: number | null}} Turn
+ *   error: {code: string, message: string} | null, confidence: number | null, suggestions: string[]}} Turn
  */
 /** @typedef {Pick<Turn, "text" | "status"> & Partial<Turn>} Finished */
 /**

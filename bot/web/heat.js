@@ -34,7 +34,9 @@ export class HeatView {
       const word = letters.slice(start, end).join("");
       return this.#word(word, map, fill(strings.heatWord, { word }));
     });
-    const picture = h("div", { class: "heat-picture" }, h("img", { src: url, alt: strings.heatPicture }), this.veil);
+    // The picture comes last: where there is no room for both it is the one to be seen.
+    const onload = () => [this.row, picture].forEach((part) => part.scrollIntoView({ block: "nearest" }));
+    const picture = h("div", { class: "heat-picture" }, h("img", { src: url, alt: strings.heatPicture, onload }), this.veil);
     const legend = h("p", { class: "legend" }, strings.heatLess, h("i", { "aria-hidden": "true" }), strings.heatMore);
     this.row = h("div", { class: "words", role: "toolbar", "aria-label": strings.heatWords }, whole, ...words);
     this.row.addEventListener("keydown", (event) => this.#key(event));

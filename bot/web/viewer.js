@@ -33,7 +33,8 @@ export function viewer(strings, url, { onpoint, oncover }) {
     dialog.close();
     if (box) oncover(await covered(url, box));
   };
-  const foot = h("div", { class: "point-foot" }, h("p", {}, strings.pointHint), ask, cover, ...zoomButtons(strings, pointing));
+  const zoom = h("span", { class: "zoom" }, ...zoomButtons(strings, pointing));
+  const foot = h("div", { class: "point-foot" }, h("p", {}, strings.pointHint), zoom, ask, cover);
   const dialog = modal("viewer", strings.viewer, stage, foot);
   dialog.append(button("round", "close", strings.closePicture, () => dialog.close()));
   dialog.addEventListener("keydown", ({ key, target }) => {

@@ -112,16 +112,18 @@ export class VisavisChat extends HTMLElement {
     const tag = this.getAttribute("language") ?? this.closest("[lang]")?.getAttribute("lang") ?? "en";
     const [strings, look] = await Promise.all([loadStrings(tag, this.getAttribute("strings")), (sheet ??= loadSheet())]);
     const endpoint = new URL(this.getAttribute("endpoint") ?? HOME, document.baseURI);
+    const title = h(this.#inline ? "h1" : "h2", { class: "title", dir: "auto" }, strings.name);
     this.#connection = new Connection({ endpoint, token: this.token });
     const conversation = new Conversation(strings, this.#connection, {
       greeting: this.getAttribute("greeting") ?? "",
       questions: (this.getAttribute("questions") ?? "").split("|").filter((question) => question.trim()),
       explains: this.getAttribute("explain") !== "off",
       standalone: this.hasAttribute("standalone"),
+      rename: (name) => (title.textContent = name),
       report: (name, detail) => this.#report(name, detail),
     });
     const curtain = h("div", { class: "curtain", "aria-hidden": "true" }, icon("picture"), strings.dropHere);
-    this.#panel.append(this.#header(strings, conversation, this.#connection), conversation.element, curtain);
+    this.#panel.append(this.#header(strings, title, conversation, this.#connection), conversation.element, curtain);
     const frame = h("div", { class: "frame", lang: strings.language, dir: strings.direction }, this.#panel);
     this.#inline ? (this.#panel.hidden = false) : this.#float(strings, frame);
     const root = this.attachShadow({ mode: "open" });
@@ -141,10 +143,9 @@ export class VisavisChat extends HTMLElement {
     frame.append(this.#launcher);
   }
 
-  /** @param {Strings} strings @param {Conversation} conversation @param {Connection} connection */
-  #header(strings, conversation, connection) {
+  /** @param {Strings} strings @param {HTMLElement} title @param {Conversation} conversation @param {Connection} connection */
+  #header(strings, title, conversation, connection) {
     const sessions = new Sessions(strings, connection, () => conversation.startNew());
-    const title = h(this.#inline ? "h1" : "h2", { class: "title" }, strings.name);
     const tools = [
       button("quiet begin", "list", strings.conversations, () => sessions.open()),
       button("quiet begin", "compose", strings.newConversation, () => conversation.startNew()),

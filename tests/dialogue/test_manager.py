@@ -132,6 +132,23 @@ async def test_a_turn_is_answered_and_in_the_history(world: World) -> None:
     assert not page.more and turns[1].final == final and page.title == "What is it?"
 
 
+async def test_questions_are_suggested_once_about_a_picture(world: World) -> None:
+    manager = world.manager(FakeChatModel(pieces=["A black cat."]))
+    session = await manager.new_session()
+    ref, other = await manager.add_image(session, png()), await manager.add_image(session, png("blue"))
+    told = []
+    for asked in (
+        command(images=(ref.sha256,)),
+        command("What is the cat doing?"),
+        command("And here?", images=(other.sha256,)),
+    ):
+        final = (await collect(manager.run_turn(session, asked)))[-1]
+        assert isinstance(final, TurnCompleted)
+        told.append(final.suggestions)
+    assert "What is the cat doing?" in told[0] and "What is the cat doing?" not in told[1] and told[1]
+    assert told[2] == told[0]
+
+
 async def test_the_next_question_sees_the_talk_and_the_newest_picture(world: World) -> None:
     model = FakeChatModel()
     manager = world.manager(model)

@@ -264,9 +264,13 @@ def test_server_frames() -> None:
     final = TurnFailed(session=SESSION, turn=ID, attempt=1, seq=2, code="busy", message="Wait.")
     shown = {"role": "user", "text": "What?", "html": None, "images": [SHA], "status": "completed", "error": None}
     rest = {"at": 12.5, "alternatives": [], "feedback": None, "region": {"image": SHA, "x": 0, "y": 0, "w": 1, "h": 1}}
-    rest["replaces"] = None
+    rest |= {"replaces": None, "confidence": None, "suggestions": []}
     assert wire.turn_to_dict(turn) == {"id": ID, **shown, **rest}
     assert wire.turn_to_dict(answer_turn(final, 1.0))["error"] == {"code": "busy", "message": "Wait."}
+    place = {"session": SESSION, "turn": ID, "attempt": 1, "seq": 2}
+    done = TurnCompleted(**place, text="A cat.", html="", confidence=0.3, suggestions=("Where?",))  # type: ignore[arg-type]
+    listed_answer = wire.turn_to_dict(answer_turn(done, 1.0))
+    assert (listed_answer["confidence"], listed_answer["suggestions"]) == (0.3, ["Where?"])
     ready = json.loads(wire.ready_frame(Session(SESSION, waiting=(turn,)), "m", Limits(ImageLimits(max_bytes=5))))
     assert ready["type"] == "ready" and ready["limits"]["image_bytes"] == 5 and len(ready["turns"]) == 1
     stored = json.loads(wire.image_stored_frame(ID, ImageRef(SHA, 4, 3, "image/png", 9)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -102,7 +103,13 @@ async def test_a_page_that_signs_with_another_secret_is_told_so_until_it_has_a_g
 
 @contextlib.asynccontextmanager
 async def page_with(
-    server: str, context: BrowserContext, attributes: str, *, style: str = "", words: str = "{}"
+    server: str,
+    context: BrowserContext,
+    attributes: str,
+    *,
+    style: str = "",
+    words: str = "{}",
+    page: Page | None = None,
 ) -> AsyncIterator[Page]:
     """A host page with the element, these attributes and this style; its words are at `/words.json`."""
     token = jwt.encode({"sub": "somebody", "origin": HOST, "exp": time.time() + 300}, EMBED_SECRET, "HS256")
@@ -122,7 +129,7 @@ async def page_with(
         def log_message(self, format: str, *args: object) -> None: ...
 
     with serving(ThreadingHTTPServer(("127.0.0.1", HOST_PORT), Handler)) as address:
-        page = await context.new_page()
+        page = page or await context.new_page()
         await page.goto(address)
         await page.locator(".conversation").wait_for(state="attached")
         yield page
@@ -166,6 +173,25 @@ async def test_a_host_page_opens_asks_attaches_and_hears(
         await expect(page.get_by_role("button", name="Copy the answer")).to_be_visible()
         await expect(page.get_by_role("button", name="Where did it look?")).to_have_count(0)
         assert await page.locator(".frame").evaluate("frame => getComputedStyle(frame).colorScheme") == "dark"
+
+
+async def test_less_than_50_kb_come_over_the_line(embedded: str, context: BrowserContext) -> None:
+    """All that a bubble loads, as it comes over the line, in a language of two files, up to the first answer."""
+    page = await context.new_page()
+    line = await context.new_cdp_session(page)
+    loaded: dict[str, str] = {}
+    weights: Counter[str] = Counter()
+    line.on("Network.requestWillBeSent", lambda event: loaded.update({event["requestId"]: event["request"]["url"]}))
+    line.on("Network.dataReceived", lambda event: weights.update({event["requestId"]: event["encodedDataLength"]}))
+    await line.send("Network.enable")
+    async with page_with(embedded, context, 'language="zh"', page=page):
+        await page.locator(".launcher").click()
+        await page.get_by_role("textbox").fill("Who?")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".said")).to_have_text("a red square on white ")
+    ours = {url.removeprefix(embedded): weights[id] for id, url in loaded.items() if url.startswith(embedded)}
+    assert len(ours) > 15 and "/widget.css" in ours and "/strings.zh.json" in ours
+    assert sum(ours.values()) < 50_000, ours
 
 
 async def test_a_host_page_brings_its_own_words(embedded: str, context: BrowserContext) -> None:

@@ -12,8 +12,10 @@ import pytest
 from browser import Complaints, ask, drawn_picture, pick
 from PIL import Image
 from playwright.async_api import BrowserContext, Page, WebSocketRoute, expect
+from running_gateway import running_gateway
 from scripted_chat_model import ScriptedChatModel
 
+from visavis.bot.settings import load_settings
 from visavis.models.errors import ModelError
 
 pytestmark = pytest.mark.timeout(240)
@@ -116,6 +118,8 @@ async def test_an_unsure_answer_says_so(chat: Page, model: ScriptedChatModel) ->
     await expect(chat.get_by_text("not sure about this")).to_have_count(0)
     model.confidence = 0.1
     await ask(chat, "Who?")
+    await expect(chat.get_by_text("not sure about this")).to_have_count(1)
+    await chat.reload()
     await expect(chat.get_by_text("not sure about this")).to_have_count(1)
 
 
@@ -263,9 +267,40 @@ async def test_suggested_questions_are_asked_with_one_press(gateway: str, contex
     await ask(page, "Who?")
     suggested = page.get_by_role("group", name="Suggested questions").get_by_role("button")
     await expect(suggested).to_have_text([EVIL, "Where?"])
+    await page.get_by_role("textbox", name="Message").fill("Something else")
     await suggested.last.click()
     await expect(page.locator(".bubble")).to_have_text(["Who?", "Where?"])
     await expect(page.locator(".answer")).to_have_count(2)
+    await expect(page.get_by_role("textbox", name="Message")).to_have_value("Something else")
+
+
+async def test_what_an_answer_leaves_open_is_suggested(chat: Page, model: ScriptedChatModel) -> None:
+    model.answer = "a black cat"
+    await show_ball(chat)
+    await ask(chat, "What is this?")
+    suggested = chat.get_by_role("group", name="Suggested questions").get_by_role("button")
+    open_ones = ["What is the cat doing?", "Where was this taken?", "Is there a person in the picture?"]
+    await expect(suggested).to_have_text(open_ones)
+    await chat.reload()
+    await expect(suggested).to_have_text(open_ones)
+    await suggested.first.click()
+    await expect(suggested).to_have_text(open_ones[1:])
+    await show_ball(chat)
+    await expect(suggested.first).to_be_hidden()  # they are about the picture before
+
+
+async def test_the_assistant_is_whom_the_operator_lets_it_be(
+    store_url: str, context: BrowserContext, model: ScriptedChatModel
+) -> None:
+    settings = load_settings(redis_url=store_url, drain_s=5, assistant_name="Ada", greeting="Which bird is it?")
+    async with running_gateway(settings, model) as url:
+        page = await context.new_page()
+        await page.goto(url)
+        await expect(page.get_by_role("heading", name="Ada", exact=True)).to_be_visible()
+        await expect(page.get_by_role("heading", name="Which bird is it?")).to_be_visible()
+        await ask(page, "Who?")
+        await expect(page.get_by_role("log")).to_contain_text("Ada: a red square")
+        await page.close()
 
 
 async def test_hostile_words_stay_words(chat: Page, model: ScriptedChatModel, complaints: Complaints) -> None:
