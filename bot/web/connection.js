@@ -18,7 +18,7 @@
 /**
  * A question on its way; `replaces` is the turn in whose place it is asked: with its own words again, or `edited`.
  * @typedef {{id: string, text: string, pictures: Picture[], region: Region | null, replaces?: string | null, edited?: boolean,
- *   acknowledged: boolean, cancelled: boolean}} PendingTurn
+ *   model?: string, acknowledged: boolean, cancelled: boolean}} PendingTurn
  */
 /** A token, or what fetches a fresh one before each connection. @typedef {string | (() => string | Promise<string>)} Token */
 /** @typedef {any} Frame a decoded text frame */
@@ -39,6 +39,7 @@ export class Connection extends EventTarget {
   /** @type {WebSocket | null} */ #socket = null;
   /** @type {"closed" | "connecting" | "ready" | "offline"} */ #state = "closed";
   /** @type {PendingTurn | null} */ #pending = null;
+  /** Who shall answer, of those in `ready`; empty: the default one. */ #model = "";
   #session = "";
   #seen = { attempt: 0, seq: 0 };
   #lost = false;
@@ -66,6 +67,15 @@ export class Connection extends EventTarget {
 
   get session() {
     return this.#session;
+  }
+
+  get model() {
+    return this.#model;
+  }
+
+  set model(name) {
+    this.#model = name;
+    this.#save();
   }
 
   /** The turn that waits for its answer; it outlives a reload. */
@@ -114,7 +124,7 @@ export class Connection extends EventTarget {
 
   /** @param {Omit<PendingTurn, "id" | "acknowledged" | "cancelled">} question */
   #begin(question) {
-    const turn = { ...question, id: newId(), acknowledged: false, cancelled: false };
+    const turn = { ...question, id: newId(), model: this.#model || undefined, acknowledged: false, cancelled: false };
     this.join(turn);
     return turn;
   }
@@ -308,10 +318,11 @@ export class Connection extends EventTarget {
     if (!turn || this.#state !== "ready") return;
     const images = turn.pictures.map(({ image }) => image);
     const region = turn.region ?? undefined;
-    const { id, text, replaces } = turn;
+    const { id, text, replaces, model } = turn;
     if (!turn.acknowledged) {
-      if (!replaces) this.send({ type: "turn", id, text, images, region });
-      else this.send(turn.edited ? { type: "edit", turn: replaces, id, text } : { type: "regenerate", turn: replaces, id });
+      if (!replaces) this.send({ type: "turn", id, text, images, region, model });
+      else if (turn.edited) this.send({ type: "edit", turn: replaces, id, text, model });
+      else this.send({ type: "regenerate", turn: replaces, id, model });
     }
     if (turn.cancelled) this.send({ type: "cancel", turn: turn.id });
   }
@@ -419,13 +430,14 @@ export class Connection extends EventTarget {
       const stored = JSON.parse((sessionStorage.getItem(this.storageKey) ?? localStorage.getItem(this.storageKey)) || "{}");
       this.#session = stored.session ?? "";
       this.#pending = stored.pending ?? null;
+      this.#model = stored.model ?? "";
     } catch {
       // Storage may be forbidden (private windows, sandboxed frames): the conversation then lasts as long as the page.
     }
   }
 
   #save() {
-    const state = JSON.stringify({ session: this.#session, pending: this.#pending });
+    const state = JSON.stringify({ session: this.#session, pending: this.#pending, model: this.#model });
     try {
       for (const storage of [sessionStorage, localStorage]) storage.setItem(this.storageKey, state);
     } catch {

@@ -16,6 +16,7 @@ import { fill } from "./strings.js";
 /** @import { Connection, Frame, PendingTurn } from "./connection.js" */
 /** @import { ShownPicture, Turn } from "./exchange.js" */
 /** @import { Strings } from "./strings.js" */
+/** What is told of a model. @typedef {{name: string, pictures: boolean, remote: boolean}} ModelCard */
 /**
  * What the host page wants: its own greeting and questions to begin with; no heat maps; whether this is visavis' own page,
  * with example photos and how to bring another model; `rename`, which is told the assistant's name, and `report`, which is
@@ -46,9 +47,10 @@ export class Conversation {
     });
     this.banner = h("div", { class: "banner", role: "status" });
     this.note = h("p", { class: "note" });
+    this.models = h("select", { class: "models", "aria-label": strings.model, hidden: true });
     this.suggestions = h("div", { class: "suggestions", role: "group", "aria-label": strings.suggestions });
     const { notice, element: form } = this.composer;
-    const foot = h("div", { class: "foot" }, this.suggestions, this.banner, notice, form, this.note);
+    const foot = h("div", { class: "foot" }, this.suggestions, this.banner, notice, form, this.models, this.note);
     this.element = h("section", { class: "conversation", "aria-label": strings.conversation });
     this.element.append(this.#welcome(), this.transcript.element, foot);
     this.#listen();
@@ -88,11 +90,13 @@ export class Conversation {
   }
 
   /** @param {Frame} frame */
-  #ready({ session, model, limits, turns, more, lost, persona }) {
+  #ready({ session, model, models, limits, turns, more, lost, persona }) {
     if (session !== this.#session) this.#enter(session);
     if (lost) this.composer.tell(this.strings.lostSession);
     this.composer.limit(limits);
-    this.#introduce(model, persona);
+    this.#greet(persona.greeting);
+    if (persona.name) this.wishes.rename((this.strings.name = persona.name));
+    this.#offer(models ?? [], model);
     this.#sync(turns, more);
     const last = turns.at(-1);
     if (last?.status === "waiting" && !this.connection.pending) this.connection.follow(asked(last));
@@ -363,20 +367,30 @@ export class Conversation {
     return [h("p", { class: "aside" }, this.strings.examples), examples];
   }
 
+  /** Let people choose who answers, where there is a choice. @param {ModelCard[]} cards @param {string} model by default */
+  #offer(cards, model) {
+    const { connection, models } = this;
+    const chosen = cards.find(({ name }) => name === connection.model);
+    if (!chosen) connection.model = "";
+    models.replaceChildren(...cards.map(({ name }) => h("option", { selected: name === (chosen?.name ?? model) }, name)));
+    models.hidden = cards.length < 2;
+    models.onchange = () => this.#introduce(cards[models.selectedIndex], (connection.model = models.value));
+    this.#introduce(chosen ?? cards[0], chosen?.name ?? model);
+  }
+
   /**
    * A line on who answers, and before the first question what that model can do and, on visavis' own page, how to bring
    * another.
    *
-   * @param {string} model @param {{name: string, greeting: string}} persona that the operator has given it
+   * @param {ModelCard | undefined} card @param {string} model
    */
-  #introduce(model, persona) {
+  #introduce(card, model) {
     const { strings, wishes } = this;
-    this.#greet(persona.greeting);
-    if (persona.name) this.wishes.rename((strings.name = persona.name));
     const embedded = model === EMBEDDED;
     const more = h("span", { class: "more" }, embedded ? strings.noteAbilities : "");
     if (wishes.standalone) more.append(strings.noteLarger, h("code", {}, strings.noteFlag));
-    this.note.replaceChildren(embedded ? strings.noteEmbedded : fill(strings.noteOther, { model }), more);
+    const limits = [card?.remote ? strings.noteRemote : "", card?.pictures === false ? strings.noteBlind : ""];
+    this.note.replaceChildren(embedded ? strings.noteEmbedded : fill(strings.noteOther, { model }), ...limits, more);
   }
 
   #refresh() {

@@ -38,7 +38,8 @@ export class HeatView {
     const onload = () => [this.row, picture].forEach((part) => part.scrollIntoView({ block: "nearest" }));
     const picture = h("div", { class: "heat-picture" }, h("img", { src: url, alt: strings.heatPicture, onload }), this.veil);
     const legend = h("p", { class: "legend" }, strings.heatLess, h("i", { "aria-hidden": "true" }), strings.heatMore);
-    this.row = h("div", { class: "words", role: "toolbar", "aria-label": strings.heatWords }, whole, ...words);
+    whole.dir = "auto"; // and so leaves the direction of the row to the answer's own words
+    this.row = h("div", { class: "words", role: "toolbar", dir: "auto", "aria-label": strings.heatWords }, whole, ...words);
     this.row.addEventListener("keydown", (event) => this.#key(event));
     this.element = h("figure", { class: "heat" }, picture, this.row, legend, this.caption);
     this.#show(whole, explanation.answer, strings.heatAlt);

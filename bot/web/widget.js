@@ -112,7 +112,7 @@ export class VisavisChat extends HTMLElement {
     const tag = this.getAttribute("language") ?? this.closest("[lang]")?.getAttribute("lang") ?? "en";
     const [strings, look] = await Promise.all([loadStrings(tag, this.getAttribute("strings")), (sheet ??= loadSheet())]);
     const endpoint = new URL(this.getAttribute("endpoint") ?? HOME, document.baseURI);
-    const title = h(this.#inline ? "h1" : "h2", { class: "title", dir: "auto" }, strings.name);
+    const title = h(this.#inline ? "h1" : "h2", { class: "title" }, strings.name);
     this.#connection = new Connection({ endpoint, token: this.token });
     const conversation = new Conversation(strings, this.#connection, {
       greeting: this.getAttribute("greeting") ?? "",

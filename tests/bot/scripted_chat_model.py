@@ -1,7 +1,9 @@
 """A chat model that says what a test wants, word by word, as slowly as it wants it, or fails."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
@@ -21,6 +23,15 @@ class ScriptedChatModel(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "scripted"
+
+    async def explain(self, messages: list[BaseMessage], answer: str) -> list[SimpleNamespace]:
+        """Where it looked for each word: one cell after another of two by two."""
+        return [
+            SimpleNamespace(
+                start=word.start(), end=word.end(), rows=[[place % 4 == 0, place % 4 == 1], [0, place % 4 > 1]]
+            )
+            for place, word in enumerate(re.finditer(r"\S+", answer))
+        ]
 
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
         raise NotImplementedError("this model only streams")

@@ -54,6 +54,24 @@ async def failed(page: Page, model: ScriptedChatModel) -> None:
     await expect(page.get_by_role("alert").filter(has_text="did not get through")).to_be_visible()
 
 
+async def heat(page: Page, model: ScriptedChatModel) -> None:
+    await pick(page, "ball.png", drawn_picture())
+    await ask(page, "What is this?")
+    await page.get_by_role("button", name="Where did it look?").click()
+    await page.locator(".word").nth(2).press("ArrowRight")
+
+
+async def answering(page: Page, model: ScriptedChatModel) -> None:
+    """Beside a banner, for the line is cut."""
+    model.answer, model.pause_s = "again " * 300, 0.05
+    await page.get_by_role("textbox", name="Message").fill("Who?")
+    await page.keyboard.press("Enter")
+    await page.get_by_text("again again").wait_for()
+    await page.context.set_offline(True)
+    await page.evaluate("dispatchEvent(new Event('offline'))")
+    await page.get_by_role("button", name="Try now").wait_for()
+
+
 async def editing(page: Page, model: ScriptedChatModel) -> None:
     await ask(page, "Who?")
     await page.get_by_role("button", name="Edit the question").click()
@@ -72,7 +90,7 @@ async def viewer(page: Page, model: ScriptedChatModel) -> None:
     await page.locator(".pointing").press("ArrowDown")
 
 
-STATES: list[State] = [empty, conversation, failed, editing, drawer, viewer]
+STATES: list[State] = [empty, conversation, heat, answering, failed, editing, drawer, viewer]
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)

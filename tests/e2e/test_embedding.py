@@ -13,7 +13,7 @@ from pathlib import Path
 import jwt
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from browser import Complaints, drawn_picture
+from browser import Complaints, drawn_picture, pick
 from host_page import EMBED_SECRET, HOST, HOST_PORT, serving
 from playwright.async_api import BrowserContext, Page, expect
 from scripted_chat_model import ScriptedChatModel
@@ -202,3 +202,8 @@ async def test_a_host_page_brings_its_own_words(embedded: str, context: BrowserC
         send = await page.get_by_role("button", name="إرسال").bounding_box()
         field = await page.get_by_role("textbox").bounding_box()
         assert send and field and send["x"] < field["x"]  # everything is mirrored
+        await pick(page, "room.png", drawn_picture())
+        await page.get_by_role("textbox").press("Enter")
+        await page.get_by_role("button", name="Where did it look?").click()
+        places = [await page.locator(".word").nth(number).bounding_box() for number in (1, 2)]
+        assert places[0] and places[1] and places[0]["x"] < places[1]["x"]  # but for an English answer

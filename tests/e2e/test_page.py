@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from browser import Complaints, ask, drawn_picture, pick
 from PIL import Image
 from playwright.async_api import BrowserContext, Page, WebSocketRoute, expect
@@ -287,6 +288,47 @@ async def test_what_an_answer_leaves_open_is_suggested(chat: Page, model: Script
     await expect(suggested).to_have_text(open_ones[1:])
     await show_ball(chat)
     await expect(suggested.first).to_be_hidden()  # they are about the picture before
+
+
+async def test_who_answers_is_chosen_where_the_operator_offers_several(gateway: str, context: BrowserContext) -> None:
+    far = "somebody's far-away model"
+    cards = [
+        {"name": "visavis-embedded", "pictures": True, "remote": False},
+        {"name": far, "pictures": False, "remote": True},
+    ]
+    sent: list[dict[str, object]] = []
+
+    def take(line: WebSocketRoute) -> None:
+        """The server here has one model, so it is told of none."""
+        server = line.connect_to_server()
+
+        def deliver(message: str | bytes) -> None:
+            frame = json.loads(message)
+            line.send(json.dumps(frame | {"models": cards} if frame["type"] == "ready" else frame))
+
+        def forward(message: str | bytes) -> None:
+            sent.append(json.loads(message))
+            server.send(json.dumps({key: value for key, value in sent[-1].items() if key != "model"}))
+
+        server.on_message(deliver)
+        line.on_message(forward)
+
+    await context.route_web_socket("**/chat", take)
+    page = await context.new_page()
+    await page.goto(gateway)
+    choice = page.get_by_role("combobox", name="Model that answers")
+    await expect(choice).to_have_value("visavis-embedded")
+    await ask(page, "Who?")
+    await choice.select_option(far)
+    await expect(page.get_by_text("sent to it over the network. It sees no pictures.")).to_be_visible()
+    await page.reload()
+    await expect(choice).to_have_value(far)
+    await page.get_by_role("button", name="Answer again").click()
+    await expect(page.get_by_text("2 of 2")).to_be_visible()
+    asked = [(frame["type"], frame.get("model")) for frame in sent if frame["type"] in ("turn", "regenerate")]
+    assert asked == [("turn", None), ("regenerate", far)]
+    results = await Axe().run(page)
+    assert [one["id"] for one in results.response["violations"]] == []
 
 
 async def test_the_assistant_is_whom_the_operator_lets_it_be(
