@@ -10,6 +10,7 @@ TORCH_INDEX ?=
 ARGS ?=
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PACKAGES := bot dialogue models
+NPM_PACKAGES := typescript@7 deep-chat@2.4
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
@@ -25,10 +26,10 @@ help: ## list the targets
 serve: $(VENV)/.core ## install what is needed and serve the page at http://127.0.0.1:8080
 	@exec $(BIN)/visavis serve $(ARGS)
 
-test: check system-packages ## check, then the tests that CI runs
+test: check system-packages node_modules ## check, then the tests that CI runs
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: check system-packages ## check, then every test, slow ones too
+test-all: check system-packages node_modules ## check, then every test, slow ones too
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types; prints the size of the product
@@ -72,6 +73,11 @@ $(VENV)/.dev: $(VENV)/.core
 	@$(PIP) setuptools wheel
 	@$(PIP) --editable ".[dev,train]"
 	@touch $@
+
+# For the types of the page's scripts and for Deep Chat; where there is no npm or no registry, their tests say that they were skipped.
+node_modules:
+	@if command -v npm >/dev/null; then \
+	npm install --no-save --silent --no-audit --no-fund --fetch-retries=0 $(NPM_PACKAGES) >/dev/null 2>&1 || echo "npm found no registry."; fi
 
 system-packages:
 	@missing=""; \

@@ -22,7 +22,9 @@ from visavis.bot.settings import load_settings
 ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.skipif(not (ROOT / "node_modules" / "deep-chat").exists(), reason="no Deep Chat in node_modules"),
+    pytest.mark.skipif(
+        not (ROOT / "node_modules" / "deep-chat").exists(), reason="no Deep Chat here (npm install --no-save deep-chat)"
+    ),
 ]
 
 

@@ -351,6 +351,9 @@ async def test_hostile_words_stay_words(chat: Page, model: ScriptedChatModel, co
     await chat.locator("input[type=file]").first.set_input_files(picture)  # type: ignore[arg-type]
     await expect(chat.locator(".attachment[data-state=stored]")).to_be_visible()
     await ask(chat, EVIL)
+    await expect(chat.get_by_role("img", name=EVIL)).to_be_visible()  # what the model says that the picture shows
+    await chat.get_by_role("button", name="Where did it look?").click()
+    await expect(chat.locator(".word").nth(1)).to_have_text("<img")
     await chat.reload()
     await expect(chat.locator(".bubble")).to_have_text(EVIL)
     await expect(chat.locator(".said strong")).to_have_text("fine")
