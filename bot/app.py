@@ -15,8 +15,9 @@ from starlette.middleware import Middleware
 from visavis.bot.access import AccessMiddleware, AccessRules
 from visavis.bot.alt_texts import AltTexts
 from visavis.bot.auth import Identities
-from visavis.bot.chat_models import create_chat_model, shown_name
+from visavis.bot.chat_models import shown_name
 from visavis.bot.feedback_folder import feedback_folder
+from visavis.bot.model_offer import ModelOffer, create_chat_models
 from visavis.bot.openai_api.keys import ApiKeys
 from visavis.bot.openai_api.pictures import Pictures
 from visavis.bot.openai_api.routes import OpenAiApi
@@ -28,6 +29,7 @@ from visavis.dialogue.context import Budget
 from visavis.dialogue.image_worker import ImageWorkers
 from visavis.dialogue.limits import Persona
 from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.store import open_store
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
@@ -37,23 +39,22 @@ VARIATION = {"temperature": 0.5, "top_p": 0.8}  # of an answer that is asked for
 def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -> Starlette:
     """The app of one gateway. A given `chat_model` takes the place of the one that the settings name."""
     store = open_store(settings.redis_url or DEFAULT_REDIS_URL, ttl_s=settings.session_ttl_s)
-    model = chat_model or create_chat_model(settings.model_url, store.images)
+    offer = create_chat_models(settings, store.images) if chat_model is None else _only(chat_model, settings)
     workers = ImageWorkers()
     manager = DialogueManager(
         store,
-        model,
+        offer.choice,
         settings.limits,
         variation=VARIATION,
-        model_name=shown_name(settings.model),
         normalise=workers.normalise,
         on_forget=feedback_folder(settings.data_dir).forget,
         budget=Budget(tokens=settings.context_tokens, instructions=settings.instructions),
         persona=Persona(settings.assistant_name, settings.greeting),
     )
     identities = Identities(settings.embed_secret)
-    api = create_api({shown_name(settings.model): model}, manager, workers, settings)
-    alt_texts = AltTexts(model, store.images)
-    gateway = Gateway(manager, store, identities, api, alt_texts, model_url=None if chat_model else settings.model_url)
+    api = create_api(offer.choice.models, manager, workers, settings)
+    alt_texts = AltTexts(offer.unasked, store.images)
+    gateway = Gateway(manager, store, identities, api, alt_texts, model_urls=offer.needed)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -62,7 +63,8 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
                 yield
         finally:
             await workers.aclose()
-            await _close(model)
+            for model in offer.choice.models.values():
+                await _close(model)
             await store.aclose()
 
     app = Starlette(
@@ -73,6 +75,10 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
     )
     app.state.gateway = gateway
     return app
+
+
+def _only(model: BaseChatModel, settings: Settings) -> ModelOffer:
+    return ModelOffer(ModelChoice({shown_name(settings.model): model}), unasked=model)
 
 
 def create_api(

@@ -1,23 +1,18 @@
-"""From a model's name to its files and to a LangChain chat model.
+"""What the names of models mean: `embedded`, a folder with a visavis checkpoint, `hf:` and a checkpoint of somebody
+else's, or a model that somebody else runs; and which files a checkpoint needs.
 
-Holds what names mean (`embedded`, a folder with a visavis checkpoint, `hf:` and somebody else's) and which files a
-checkpoint needs. Loads no weights itself and imports neither torch nor transformers.
+Loads no weights and imports neither torch nor transformers nor LangChain.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from visavis.bot.settings import EMBEDDED
+from visavis.bot.providers.names import BadName, RemoteName, remote_name
+from visavis.bot.settings import EMBEDDED, Settings
 from visavis.models import checkpoint_files
 from visavis.models.errors import ModelError
-
-if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
-
-    from visavis.models.chat_model import ImageSource
 
 
 class ModelNotFound(ValueError):
@@ -32,7 +27,10 @@ def model_folder(name: str) -> Path:
     """
     folder = _folder(name)
     if not folder.is_dir():
-        raise ModelNotFound(f"Unknown model {name!r}: expected `{EMBEDDED}` or the folder of a visavis checkpoint.")
+        raise ModelNotFound(
+            f"Unknown model {name!r}: expected `{EMBEDDED}`, the folder of a visavis checkpoint, hf:FOLDER, "
+            "PROVIDER:NAME or http://HOST/v1#NAME."
+        )
     try:
         checkpoint_files.check_folder(folder)
     except ModelError as error:
@@ -47,6 +45,8 @@ def model_place(name: str) -> str:
     Raises:
         ModelNotFound: naming what is missing.
     """
+    if (elsewhere := remote(name)) is not None:
+        raise ModelNotFound(f"{elsewhere.shown} is asked by `visavis serve` alone; this command runs a model here.")
     if not name.startswith(checkpoint_files.FOREIGN):
         return str(model_folder(name))
     place, mark, bits = name.removeprefix(checkpoint_files.FOREIGN).partition("#")
@@ -60,6 +60,8 @@ def model_place(name: str) -> str:
 
 def shown_name(name: str) -> str:
     """What people read as the model's name: no path of the machine leaves it."""
+    if (elsewhere := remote(name)) is not None:
+        return elsewhere.shown
     if name.startswith(checkpoint_files.FOREIGN):
         return Path(name.removeprefix(checkpoint_files.FOREIGN)).name
     return checkpoint_files.shown_name(_folder(name))
@@ -69,14 +71,42 @@ def _folder(name: str) -> Path:
     return checkpoint_files.EMBEDDED if name == EMBEDDED else Path(name).expanduser().absolute()
 
 
-def create_chat_model(model_url: str | None, image_source: ImageSource) -> BaseChatModel:
-    """The chat model of a gateway: a model server at `unix:///path.sock` or `http://host:port/v1`.
+def remote(name: str) -> RemoteName | None:
+    """What a name means that is somebody else's model (`provider:name`, `http://host/v1#name`); None for one of ours.
 
     Raises:
-        ModelNotFound: without an address.
+        ModelNotFound: it only looks like one.
     """
-    if model_url is None:
-        raise ModelNotFound("A gateway needs the address of a model server in VISAVIS_MODEL_URL.")
-    from visavis.models.chat_model import VisavisChatModel
+    if _folder(name).is_dir():
+        return None
+    try:
+        return remote_name(name)
+    except BadName as error:
+        raise ModelNotFound(str(error)) from error
 
-    return VisavisChatModel(base_url=model_url, image_source=image_source)
+
+def named_models(settings: Settings) -> tuple[str, ...]:
+    """All models that the settings name, the default one first, each once.
+
+    Raises:
+        ModelNotFound: two of them would be called the same.
+    """
+    names = tuple(dict.fromkeys([settings.model, *settings.more_models, *settings.fallback]))
+    shown = [shown_name(name) for name in names]
+    if twice := next((name for name in shown if shown.count(name) > 1), None):
+        raise ModelNotFound(f"Two models would be called {twice}; rename the folder of one.")
+    return names
+
+
+def told_at_start(settings: Settings) -> list[str]:
+    """What is different with models of somebody else's, a sentence each; LangChain, which takes a second to import, is
+    imported for those alone.
+
+    Raises:
+        ModelNotFound: one of them cannot be used.
+    """
+    if all(remote(name) is None for name in named_models(settings)) and not settings.fallback:
+        return []
+    from visavis.bot.model_offer import start_lines
+
+    return start_lines(settings)

@@ -47,7 +47,17 @@ def serve(
     port: Port = None,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
-    model: Model = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="`embedded` (default), a visavis checkpoint, hf:FOLDER, PROVIDER:NAME (openai:, anthropic:, ...) or "
+            "http://HOST/v1#NAME; several times: people may choose. [VISAVIS_MODEL, VISAVIS_MORE_MODELS]"
+        ),
+    ] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that is asked when another one does not answer; several times: in order."),
+    ] = None,
     device: Device = None,
     precision: Annotated[
         str | None, typer.Option(help="auto (default: what is fastest here at no cost), fp32, bf16 or int8.")
@@ -72,7 +82,9 @@ def serve(
 
     Every flag can also be given as an environment variable VISAVIS_<FLAG>.
     """
-    flags = dict(locals())
+    flags: dict[str, object] = dict(locals())
+    if model:
+        flags |= {"model": model[0], "more_models": model[1:]}
     settings = read_settings(**flags)
     from visavis.bot.chat_models import ModelNotFound
     from visavis.bot.embedded_store import StoreError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -83,14 +83,14 @@ class Gateway:
         api: OpenAiApi,
         alt_texts: AltTexts,
         *,
-        model_url: str | None,
+        model_urls: Sequence[str] = (),
     ) -> None:
         self._manager = manager
         self._alt_texts = alt_texts
         self._identities = identities
         self._api = api
         self._store = store
-        self._model_url = model_url
+        self._model_urls = model_urls
         self._draining = False
         self._metrics = GatewayMetrics(lambda: manager.running_turns)
 
@@ -185,10 +185,12 @@ class Gateway:
         return True
 
     async def _model_answers(self) -> bool:
-        if self._model_url is None:
-            return True
-        answer = await http_get(address_of(self._model_url), "/healthz", timeout_s=READY_TIMEOUT_S)
-        return answer is not None and answer[0] == 200
+        """Whether one of the servers that can answer by default does; somebody else's are not asked."""
+        for url in self._model_urls:
+            answer = await http_get(address_of(url), "/healthz", timeout_s=READY_TIMEOUT_S)
+            if answer is not None and answer[0] == 200:
+                return True
+        return not self._model_urls
 
 
 def _session_of(request: Request) -> str:

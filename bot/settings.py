@@ -7,6 +7,7 @@ setting; checks here are about single values and their combinations, not about t
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ from visavis.dialogue.limits import ImageLimits, Limits
 
 PREFIX = "VISAVIS_"
 EMBEDDED = "embedded"
+TRACING = ("LANGSMITH_TRACING", "LANGCHAIN_TRACING")
 SHORTEST_SECRET = 32  # as many bytes as SHA-256 gives, RFC 7518
 
 
@@ -37,7 +39,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=lambda: default_data_dir())
     redis_url: str | None = None
     model: str = EMBEDDED
+    more_models: Annotated[tuple[str, ...], NoDecode] = ()
+    fallback: Annotated[tuple[str, ...], NoDecode] = ()
     model_url: str | None = None
+    model_urls: dict[str, str] = Field({}, description="addresses of model servers by the names of their models")
+    model_api_key: str | None = Field(None, repr=False)
+    model_timeout_s: float = Field(60.0, gt=0, description="how long the next word of somebody else's model may take")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     compiled: bool = True
@@ -69,7 +76,9 @@ class Settings(BaseSettings):
     session_ttl_s: int = Field(30 * 24 * 3600, gt=0)
     drain_s: float = Field(20.0, ge=0)
 
-    @field_validator("allowed_origins", "trusted_proxies", "api_keys", "image_hosts", mode="before")
+    @field_validator(
+        "allowed_origins", "trusted_proxies", "api_keys", "image_hosts", "more_models", "fallback", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
@@ -146,15 +155,26 @@ class Settings(BaseSettings):
         host = self.host if self.host not in ("0.0.0.0", "::") else "127.0.0.1"
         return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
+    def model_address(self, name: str) -> str | None:
+        """Where the model server of one of our models is."""
+        return self.model_urls.get(name) or (self.model_url if name == self.model else None)
+
     def child_environment(self, **more: str) -> dict[str, str]:
-        """The environment in which a child process reads these same settings (secrets never show in `ps`)."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        """The environment in which a child process reads these same settings (secrets never show in `ps`). LangChain's
+        tracing stays behind: it would send every conversation to somebody, whatever model is asked."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *TRACING))}
         return own | _as_variables(self) | more
 
 
 def _as_variables(settings: Settings) -> dict[str, str]:
     values = settings.model_dump(mode="json", exclude_none=True)
-    return {PREFIX + k.upper(): ",".join(v) if isinstance(v, list) else str(v) for k, v in values.items()}
+    return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 def load_settings(**flags: Any) -> Settings:

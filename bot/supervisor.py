@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visavis.bot.chat_models import model_place, shown_name
+from visavis.bot.chat_models import model_place, named_models, remote, shown_name, told_at_start
 from visavis.bot.embedded_store import EmbeddedStore, StoreError, find_engine
 from visavis.bot.preparation import ServeError, socket_folder
 from visavis.bot.probes import Address, http_get
@@ -104,15 +104,21 @@ def gateway_child(settings: Settings, number: int, listener: socket.socket, modu
     return Child(f"gateway {number}", command, settings.child_environment(), pass_fds=(descriptor,))
 
 
-def model_server_child(settings: Settings, place: str, socket_path: Path) -> Child:
-    """The process of the engine. Spinning threads would starve the gateway beside it, hence the wait policy."""
-    options = ["--model", place, "--name", shown_name(settings.model)]
+def model_server_child(settings: Settings, name: str, socket_path: Path) -> Child:
+    """The process of a model's engine. Spinning threads would starve the gateway beside it, hence the wait policy."""
+    options = ["--model", model_place(name), "--name", shown_name(name)]
     options += ["--uds", str(socket_path), "--device", settings.device, "--precision", settings.precision]
     options += [] if settings.compiled else ["--no-compile"]
     options += ["--threads", str(settings.threads)] if settings.threads else []
     options += ["--log-level", settings.log_level]
     environment = settings.child_environment(OMP_WAIT_POLICY="PASSIVE")
-    return Child("model server", _module("visavis.models.model_server", *options), environment)
+    return Child(f"model server of {shown_name(name)}", _module("visavis.models.model_server", *options), environment)
+
+
+def local_models(settings: Settings) -> list[str]:
+    """Those that want a model server here."""
+    elsewhere = {settings.model} if settings.model_url else set()
+    return [name for name in named_models(settings) if remote(name) is None and name not in elsewhere]
 
 
 def _module(name: str, *arguments: str) -> list[str]:
@@ -134,22 +140,20 @@ class Supervisor:
         self._stop = asyncio.Event()
         sockets = socket_folder(settings.data_dir)
         self._store = _embedded_store(settings, sockets)
-        self._model_address: Address | None = None
-        model_server: list[Child] = []
-        if settings.model_url is None:
-            self._model_address = sockets / "model.sock"
-            model_server = [model_server_child(settings, model_place(settings.model), self._model_address)]
+        self._models = {name: sockets / f"model-{number}.sock" for number, name in enumerate(local_models(settings))}
+        model_servers = [model_server_child(settings, name, place) for name, place in self._models.items()]
+        self._told = told_at_start(settings)
         self._settings = settings.model_copy(
             update={
                 "port": listener.getsockname()[1],
                 "redis_url": self._store.url if self._store else settings.redis_url,
-                "model_url": settings.model_url or f"unix://{self._model_address}",
+                "model_urls": {name: f"unix://{place}" for name, place in self._models.items()},
             }
         )
         gateways = [
             gateway_child(self._settings, number + 1, listener, gateway_module) for number in range(settings.gateways)
         ]
-        self._stages = [gateways, model_server]
+        self._stages = [gateways, model_servers]
 
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or SIGHUP, then drain.
@@ -200,18 +204,18 @@ class Supervisor:
                     await asyncio.sleep(delay)
 
     async def _announce_when_ready(self) -> None:
-        gateways, model_server = self._stages
+        gateways, model_servers = self._stages
         host = "127.0.0.1" if self._settings.host in ("0.0.0.0", "::") else self._settings.host
         await _until_ok((host, self._settings.port), "/healthz", gateways)
-        if self._model_address is not None:
-            await _until_ok(self._model_address, "/healthz", model_server)
+        for address, server in zip(self._models.values(), model_servers, strict=True):
+            await _until_ok(address, "/healthz", [server])
         async with asyncio.TaskGroup() as group:
             complaint = group.create_task(self._complain_of_the_store((host, self._settings.port)))
             await _until_ok((host, self._settings.port), "/readyz", gateways)
             complaint.cancel()
         self._announce(f"visavis is ready: {self._settings.url}  (Ctrl-C stops it)")
-        if self._settings.model == EMBEDDED and self._model_address is not None:
-            self._announce(LICENCE_NOTE)
+        for line in [*self._told, *([LICENCE_NOTE] if EMBEDDED in self._models else [])]:
+            self._announce(line)
 
     async def _complain_of_the_store(self, gateway: Address) -> None:
         """Say once that a store of somebody else's does not answer; the gateways go on trying."""

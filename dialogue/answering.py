@@ -91,6 +91,7 @@ class Answer:
             usage=Usage(usage["input_tokens"], usage["output_tokens"], details.get("image", 0)),
             timings=Timings(queue_ms, self._first_ms, _ms_since(self._accepted_at)),
             confidence=float(confidence) if isinstance(confidence, int | float) else None,
+            model=str(self._metadata.get("model_name") or ""),
         )
 
     def cancelled(self) -> TurnCancelled:

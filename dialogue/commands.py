@@ -14,6 +14,7 @@ from visavis.dialogue.wire_fields import (
     Images,
     Integer,
     LinkCode,
+    ModelName,
     RegionField,
     SessionId,
     Text,
@@ -81,10 +82,13 @@ class ImageCommand:
 
 @dataclass(frozen=True, slots=True)
 class TurnCommand:
+    """`model` is one of those in `ready`, the default one when absent."""
+
     id: TurnId
     text: Text = ""
     images: Images = ()
     region: RegionField | None = None
+    model: ModelName = ""
 
     def __post_init__(self) -> None:
         if not self.text and not self.images:
@@ -93,10 +97,11 @@ class TurnCommand:
 
 @dataclass(frozen=True, slots=True)
 class Regenerate:
-    """Answer the question of `turn` anew, as the turn `id`."""
+    """Answer the question of `turn` anew, as the turn `id`; by the same model when no `model` is named."""
 
     turn: TurnId
     id: TurnId
+    model: ModelName = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ class Edit:
     turn: TurnId
     id: TurnId
     text: Text
+    model: ModelName = ""
 
     def __post_init__(self) -> None:
         if not self.text:

@@ -181,9 +181,7 @@ class _Connection:
             self._counted.push(counting)
         self._watchers.clear()
         self._session = session_id
-        await self._send(
-            wire.ready_frame(session, self._manager.model_name, self._limits, person, self._manager.persona)
-        )
+        await self._send(wire.ready_frame(session, self._manager.choice, self._limits, person, self._manager.persona))
         for turn in session.waiting:
             if resume is None or turn.id != resume.turn:
                 self._watchers.watch(await self._manager.turns.attach(session_id, turn.id))

@@ -83,7 +83,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnCompleted(TurnEvent):
-    """The whole answer. The deltas of this attempt joined equal `text`; `image` is the picture that was looked at."""
+    """The whole answer. The deltas of this attempt joined equal `text`; `image` is the picture that was looked at,
+    `model` the name of who answered."""
 
     name = EventName.COMPLETED
     is_final = True
@@ -95,6 +96,7 @@ class TurnCompleted(TurnEvent):
     timings: Timings = Timings()
     confidence: float | None = None
     suggestions: tuple[str, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ from langchain_core.messages import BaseMessage
 
 from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.errors import BadRequest, ModelFailed, UnknownTurn
+from visavis.dialogue.events import TurnCompleted
+from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.turns import Session
 
 logger = logging.getLogger(__name__)
@@ -45,8 +47,8 @@ class Explanation:
     words: tuple[WordMap, ...]
 
 
-async def explain_turn(session: Session, turn_id: str, model: BaseChatModel, budget: Budget) -> Explanation:
-    """Explain the answer to the turn before which `session` was loaded.
+async def explain_turn(session: Session, turn_id: str, choice: ModelChoice, budget: Budget) -> Explanation:
+    """Explain the answer to the turn before which `session` was loaded, by the model that gave it.
 
     Raises:
         UnknownTurn: it is not there. BadRequest: it has no answer about a picture, or the model cannot tell.
@@ -58,7 +60,14 @@ async def explain_turn(session: Session, turn_id: str, model: BaseChatModel, bud
     if not answer.images:
         raise _nothing_to_explain(turn_id)
     context = build_messages(session, question, budget)
+    model = speaker(choice.find(question.model), answer.final.model if isinstance(answer.final, TurnCompleted) else "")
     return await explain_answer(model, context.messages, answer.text, answer.images[0], turn_id)
+
+
+def speaker(model: BaseChatModel, name: str) -> BaseChatModel:
+    """Who has answered as `name`: of a model made of several (with a `speaker` of its own), one of those."""
+    several: Any = getattr(model, "speaker", None)
+    return model if several is None else several(name) or model
 
 
 async def explain_answer(

@@ -44,6 +44,15 @@ class Persona:
 
 
 @dataclass(frozen=True)
+class ModelCard:
+    """A model that a turn may name; told to clients in `ready`. `remote`: what is said to it leaves the machine."""
+
+    name: str
+    pictures: bool = True
+    remote: bool = False
+
+
+@dataclass(frozen=True)
 class TurnPolicy:
     """How a turn is run and watched over.
 

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ from visavis.dialogue.explaining import Explanation, explain_turn
 from visavis.dialogue.images import NormalisedImage, normalise_image
 from visavis.dialogue.limits import ImageLimits, Limits, Persona, TurnPolicy
 from visavis.dialogue.live_turns import LiveTurns
+from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.persons import Persons, Receipt
 from visavis.dialogue.rate_limits import RateLimits
 from visavis.dialogue.store import Store
@@ -34,7 +36,7 @@ Normalise = Callable[[bytes, ImageLimits], Awaitable[NormalisedImage]]
 
 
 class DialogueManager:
-    """Conversations over one store and one chat model.
+    """Conversations over one store and a chat model, or a choice of them (`model_name` is what the only one is called).
 
     Use it as a context manager: while entered, a sweep runs turns that a dead process left behind; leaving it hands
     running turns over. All methods raise `DialogueError`s only. `variation` are options of the model (such as a
@@ -46,7 +48,7 @@ class DialogueManager:
     def __init__(
         self,
         store: Store,
-        chat_model: BaseChatModel,
+        chat_model: BaseChatModel | ModelChoice,
         limits: Limits | None = None,
         *,
         policy: TurnPolicy | None = None,
@@ -58,13 +60,12 @@ class DialogueManager:
         persona: Persona | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.model_name = model_name
+        self.choice = ModelChoice({model_name: chat_model}) if isinstance(chat_model, BaseChatModel) else chat_model
         self.persona = persona or Persona()
         self._store = store
-        self._chat_model = chat_model
         self._budget = budget or Budget()
         logs, policy = TurnLogs(), policy or TurnPolicy()
-        self._runner = TurnRunner(store, logs, chat_model, policy, self._budget, variation or {})
+        self._runner = TurnRunner(store, logs, self.choice, policy, self._budget, variation or {})
         self.turns = LiveTurns(store, logs, self._runner, policy, self.limits)
         self.persons = Persons(store, self.forget)
         self.rates = RateLimits(self.limits)
@@ -156,9 +157,10 @@ class DialogueManager:
         Returns its log, to be given to `follow`. The turn is stored when this returns.
 
         Raises:
-            UnknownSession, UnknownImage, Busy.
+            UnknownSession, UnknownImage, Busy. BadRequest: no such model.
         """
-        return await self.turns.submit(session_id, _question(command.id, command.text, command.images, command.region))
+        asked = _question(command.id, command.text, command.images, command.region)
+        return await self.turns.submit(session_id, replace(asked, model=self.choice.check(command.model)))
 
     async def regenerate(self, session_id: str, command: Regenerate) -> TurnLog:
         """Ask the question of an ended turn again, in its place; the earlier answer stays as an alternative.
@@ -169,13 +171,13 @@ class DialogueManager:
         earlier = (await self._find(session_id, command.turn)).question
         seed = secrets.randbits(31)  # kept with the turn, so that another attempt says the same
         again = _question(command.id, earlier.text, earlier.images, earlier.region, command.turn, seed)
-        return await self.turns.submit(session_id, again)
+        return await self.turns.submit(session_id, replace(again, model=self._model(command.model, earlier)))
 
     async def edit(self, session_id: str, command: Edit) -> TurnLog:
         """Ask another question about the same pictures in the place of an ended turn; raises as `regenerate`."""
         earlier = (await self._find(session_id, command.turn)).question
         edited = _question(command.id, command.text, earlier.images, earlier.region, command.turn)
-        return await self.turns.submit(session_id, edited)
+        return await self.turns.submit(session_id, replace(edited, model=self._model(command.model, earlier)))
 
     async def run_turn(self, session_id: str, command: TurnCommand) -> AsyncGenerator[Event, None]:
         """`submit` and `follow` in one, for callers that need no place to resume from."""
@@ -186,7 +188,7 @@ class DialogueManager:
     async def explain(self, session_id: str, turn_id: str) -> Explanation:
         """Where in the picture the answer to a turn came from; raises as `explain_turn`, and `UnknownSession`."""
         session = await self._store.sessions.load(check_session_id(session_id), turn_id)
-        return await explain_turn(session, turn_id, self._chat_model, self._budget)
+        return await explain_turn(session, turn_id, self.choice, self._budget)
 
     async def forget(self, session_id: str) -> Receipt:
         """Delete a conversation, its running turn and the pictures that no other one shows; raises `UnknownSession`."""
@@ -196,6 +198,10 @@ class DialogueManager:
             await asyncio.to_thread(self._on_forget, session_id)
         released = [await self._store.images.release(session_id, image) for image in images]
         return Receipt(session_id, 1, 2 * exchanges, sum(released), time.time())
+
+    def _model(self, named: str, earlier: Turn) -> str:
+        """Who answers in the place of an earlier turn."""
+        return self.choice.check(named) or earlier.model
 
     async def _find(self, session_id: str, turn_id: str) -> Exchange:
         session = await self._store.sessions.load(check_session_id(session_id), turn_id, 0)

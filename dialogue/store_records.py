@@ -58,6 +58,7 @@ def load_place(entry: bytes) -> tuple[str, int]:
 def _question(turn: Turn) -> dict[str, Any]:
     region = None if turn.region is None else asdict(turn.region)
     more = {"region": region, "replaces": turn.replaces, "seed": turn.seed, "about": turn.about or None}
+    more |= {"model": turn.model or None}
     return {"text": turn.text, "images": turn.images, "at": turn.at} | {k: v for k, v in more.items() if v is not None}
 
 

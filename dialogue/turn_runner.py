@@ -9,11 +9,10 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
-
 from visavis.dialogue.context import Budget
 from visavis.dialogue.errors import StoreUnavailable
 from visavis.dialogue.limits import TurnPolicy
+from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.store import Store
 from visavis.dialogue.turn_log import TurnLogs
 from visavis.dialogue.turn_run import TurnRun
@@ -28,7 +27,7 @@ class TurnRunner:
         self,
         store: Store,
         logs: TurnLogs,
-        model: BaseChatModel,
+        choice: ModelChoice,
         policy: TurnPolicy,
         budget: Budget,
         variation: Mapping[str, Any],
@@ -36,7 +35,7 @@ class TurnRunner:
         self.is_draining = False
         self._store = store
         self._logs = logs
-        self._model = model
+        self._choice = choice
         self._policy = policy
         self._budget = budget
         self._variation = variation
@@ -120,7 +119,8 @@ class TurnRunner:
         if claim is None:
             return False
         log = self._logs.get(session, claim.turn.id)
-        run = TurnRun(claim, log, self._store, self._model, self._policy, self._budget, self._variation)
+        model = self._choice.find(claim.turn.model)
+        run = TurnRun(claim, log, self._store, model, self._policy, self._budget, self._variation)
         self._runs[session, claim.turn.id] = run
         try:
             await run.execute()

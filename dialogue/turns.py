@@ -58,8 +58,8 @@ class Turn:
     """One contribution. A person's turn and the answer to it share their id and differ by role.
 
     `at` is seconds since the epoch. Questions only: `replaces` is the turn whose place it takes in a new branch, `seed`
-    makes the answer differ from an earlier one, `about` are the pictures that it was found to mean. Answers only:
-    `final` is the event that ended the turn, and `feedback`.
+    makes the answer differ from an earlier one, `about` are the pictures that it was found to mean, `model` is the one
+    that was chosen (empty: the default one). Answers only: `final` is the event that ended the turn, and `feedback`.
     """
 
     id: str
@@ -73,6 +73,7 @@ class Turn:
     replaces: str | None = None
     seed: int | None = None
     about: tuple[str, ...] = ()
+    model: str = ""
     feedback: Feedback | None = None
 
 

@@ -19,6 +19,7 @@ from visavis.dialogue.errors import BadRequest, DialogueError, RateLimited, TooL
 from visavis.dialogue.events import Event, TurnCompleted, TurnFailed, event_from_dict, event_to_dict
 from visavis.dialogue.explaining import Explanation
 from visavis.dialogue.limits import Limits, Persona
+from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, SessionSummary, Turn
 from visavis.dialogue.wire_fields import is_uuid
 
@@ -77,7 +78,9 @@ def event_frame(event: Event) -> str:
     return _frame(event_to_dict(event))
 
 
-def ready_frame(session: Session, model: str, limits: Limits, person: str = "", persona: Persona | None = None) -> str:
+def ready_frame(
+    session: Session, choice: ModelChoice, limits: Limits, person: str = "", persona: Persona | None = None
+) -> str:
     told = {
         "image_bytes": limits.image.max_bytes,
         "image_pixels": limits.image.max_pixels,
@@ -94,7 +97,8 @@ def ready_frame(session: Session, model: str, limits: Limits, person: str = "", 
         "person": person or None,
         "persona": asdict(persona or Persona()),
         "title": session.title,
-        "model": model,
+        "model": choice.default,
+        "models": [asdict(card) for card in choice.offered],
         "limits": told,
     }
     return _frame({"type": FrameName.READY, **about, "turns": turns, "more": session.more})

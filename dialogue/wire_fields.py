@@ -102,6 +102,7 @@ SessionId = Annotated[str, AfterValidator(check_session_id)]
 ImageId = Annotated[str, AfterValidator(_image_id)]
 Text = Annotated[str, AfterValidator(lambda text, info: clean_text(text, _limits(info)))]
 Title = Annotated[str, AfterValidator(_one_line)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 LinkCode = Annotated[str, Field(max_length=40, pattern=r"^[A-Za-z0-9-]+$")]
 Token = Annotated[str, Field(min_length=32, max_length=4096, pattern=r"^[\x21-\x7e]*$")]
 

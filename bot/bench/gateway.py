@@ -35,9 +35,10 @@ class ForcedLengths(VisavisChatModel):
 
 def create_bench_app(settings: Settings) -> Starlette:
     """The app of such a gateway; pictures come from the store of the settings."""
-    assert settings.redis_url is not None and settings.model_url is not None
+    url = settings.model_address(settings.model)
+    assert settings.redis_url is not None and url is not None
     images = open_store(settings.redis_url, ttl_s=settings.session_ttl_s).images
-    return create_app(settings, chat_model=ForcedLengths(base_url=settings.model_url, image_source=images))
+    return create_app(settings, chat_model=ForcedLengths(base_url=url, image_source=images))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from visavis.bot.openai_api.errors import ApiError
 from visavis.dialogue.commands import CommandName, TurnCommand
 from visavis.dialogue.errors import BadRequest, DialogueError
 from visavis.dialogue.events import TextDelta, TurnCancelled, TurnCompleted, TurnFailed, TurnRestarted
-from visavis.dialogue.explaining import Explanation, explain_answer
+from visavis.dialogue.explaining import Explanation, explain_answer, speaker
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.wire import parse_command
 
@@ -71,7 +71,11 @@ class _Spoken:
             tokens = Tokens(self.usage["input_tokens"], self.usage["output_tokens"], details.get("image") or 0)
         reason = self.metadata.get("finish_reason") or self.metadata.get("stop_reason")
         told = {name: self.metadata.get(name) for name in ("confidence", "image")}
-        return Ending(_openai_reason(reason), tokens, {**told, "finish_reason": reason})
+        return Ending(_openai_reason(reason), tokens, {**told, "finish_reason": reason, "model": self._name()})
+
+    def _name(self) -> str | None:
+        name = self.metadata.get("model_name")
+        return name if isinstance(name, str) else None
 
 
 async def answer_of_model(
@@ -91,14 +95,14 @@ async def answer_of_model(
                 yield text
     ending = spoken.ending()
     if explain:
-        image = ending.extension["image"]
-        maps = await _or_nothing(explain_answer(model, messages, spoken.text, image)) if image else None
+        image, who = ending.extension["image"], speaker(model, str(spoken.metadata.get("model_name")))
+        maps = await _or_nothing(explain_answer(who, messages, spoken.text, image)) if image else None
         ending = Ending(ending.finish_reason, ending.tokens, {**ending.extension, "explanation": maps})
     yield ending
 
 
 def turn_command(text: str, images: Sequence[str], region: Mapping[str, float] | None, *, manager: DialogueManager,
-                 session: str, key: str | None) -> TurnCommand:  # fmt: skip
+                 session: str, key: str | None, model: str = "") -> TurnCommand:  # fmt: skip
     """The next turn of a session. With an idempotency `key`, sending it again never asks twice.
 
     Raises:
@@ -106,6 +110,7 @@ def turn_command(text: str, images: Sequence[str], region: Mapping[str, float] |
     """
     turn_id = uuid.uuid4() if key is None else uuid.uuid5(uuid.NAMESPACE_URL, f"{session}/{key}")
     turn: dict[str, Any] = {"type": CommandName.TURN, "id": str(turn_id), "text": text, "images": list(images)}
+    turn |= {"model": model} if model else {}
     if region is not None:
         if not images:
             raise BadRequest("A region needs the picture that it lies in, in the same message.")
@@ -155,9 +160,10 @@ def _ending_of_turn(event: TurnCompleted | TurnCancelled, maps: dict[str, Any] |
     told: dict[str, Any] = {"session": event.session, "turn": event.turn}
     told |= {"explanation": maps} if explain else {}
     if isinstance(event, TurnCancelled):
-        return Ending("stop", None, {**told, "confidence": None, "image": None, "finish_reason": "cancelled"})
+        nothing = dict.fromkeys(("confidence", "image", "model"))
+        return Ending("stop", None, {**told, **nothing, "finish_reason": "cancelled"})
     tokens = Tokens(event.usage.input_tokens, event.usage.output_tokens, event.usage.image_tokens)
-    told |= {"confidence": event.confidence, "image": event.image, "finish_reason": "stop"}
+    told |= {"confidence": event.confidence, "image": event.image, "finish_reason": "stop", "model": event.model}
     return Ending("stop", tokens, {**told, "left_out": list(event.left_out), "timings": asdict(event.timings)})
 
 

@@ -172,6 +172,7 @@ _RESPONSES: Schema = {
                     "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
                     "image": {"anyOf": [_PICTURE, {"type": "null"}]},
                     "finish_reason": _MAYBE_TEXT,
+                    "model": _MAYBE_TEXT | {"description": "Who answered, when it may have been a fall-back."},
                     "session": _SESSION,
                     "turn": _TEXT,
                     "explanation": {

@@ -178,13 +178,14 @@ class OpenAiApi:
         keep = _KeepingPictures(self._pictures, session)
         images = [(await read_picture(source, keep))["file_id"] for source in said.pictures]
         region = body.sampling.get("region")
-        command = turn_command(said.text, images, region, manager=self._manager, session=session, key=key)
+        name, _ = self._model(body.model)
+        command = turn_command(said.text, images, region, manager=self._manager, session=session, key=key, model=name)
         lasting = key is not None
         return answer_in_session(self._manager, session, command, explain=body.extension.explain, lasting=lasting)
 
     def _model(self, name: str | None) -> tuple[str, BaseChatModel]:
         default = next(iter(self._models))
-        name = default if name in (None, "", "visavis") else name
+        name = default if not name or (name == "visavis" and name not in self._models) else name
         if name not in self._models:
             known = ", ".join(self._models)
             message = f"The model {name!r} does not exist here; there is {known}."

@@ -12,6 +12,7 @@ from pydantic import Field
 from visavis.dialogue.context import Budget
 from visavis.dialogue.errors import BadRequest, DialogueError, ModelFailed, UnknownTurn
 from visavis.dialogue.explaining import explain_turn
+from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.turns import Exchange, Role, Session, Turn
 
 CAT, DOG = "c" * 64, "d" * 64
@@ -51,7 +52,7 @@ def model() -> ExplainingModel:
 
 
 async def test_the_model_sees_what_it_saw_then(model: ExplainingModel) -> None:
-    explanation = await explain_turn(BEFORE_2, "2", model, Budget())
+    explanation = await explain_turn(BEFORE_2, "2", ModelChoice({"m": model}), Budget())
     [(messages, answer)] = model.explained
     assert answer == "Red." and explanation.image == CAT and explanation.turn == "2"
     assert [type(message) for message in messages] == [HumanMessage, AIMessage, HumanMessage]
@@ -59,7 +60,7 @@ async def test_the_model_sees_what_it_saw_then(model: ExplainingModel) -> None:
 
 
 async def test_maps_are_scaled_to_their_own_maximum(model: ExplainingModel) -> None:
-    explanation = await explain_turn(BEFORE_3, "3", model, Budget())
+    explanation = await explain_turn(BEFORE_3, "3", ModelChoice({"m": model}), Budget())
     assert explanation.grid == (2, 2)
     assert [(word.start, word.end) for word in explanation.words] == [(0, 1), (2, 5)]
     maps = [list(base64.b64decode(encoded)) for encoded in (explanation.answer, *(w.map for w in explanation.words))]
@@ -68,20 +69,20 @@ async def test_maps_are_scaled_to_their_own_maximum(model: ExplainingModel) -> N
 
 async def test_only_finished_answers_are_explained(model: ExplainingModel) -> None:
     with pytest.raises(UnknownTurn):
-        await explain_turn(Session("s"), "9", model, Budget())
+        await explain_turn(Session("s"), "9", ModelChoice({"m": model}), Budget())
 
 
 async def test_an_answer_without_a_picture_or_a_model_that_cannot_tell(model: ExplainingModel) -> None:
     words = Session("s", target=exchange("1", "Hello", "Hi!"))
     with pytest.raises(BadRequest, match="about a picture"):
-        await explain_turn(words, "1", model, Budget())
+        await explain_turn(words, "1", ModelChoice({"m": model}), Budget())
     with pytest.raises(BadRequest, match="cannot show where it looked") as refused:
-        await explain_turn(BEFORE_2, "1", FakeChatModel(), Budget())
+        await explain_turn(BEFORE_2, "1", ModelChoice({"m": FakeChatModel()}), Budget())
     assert isinstance(refused.value, DialogueError) and refused.value.id == "1"
 
 
 async def test_a_model_that_fails_is_one_sentence(model: ExplainingModel) -> None:
     model.error = RuntimeError("secret path /x")
     with pytest.raises(ModelFailed, match="could not show where it looked") as failed:
-        await explain_turn(BEFORE_2, "1", model, Budget())
+        await explain_turn(BEFORE_2, "1", ModelChoice({"m": model}), Budget())
     assert "secret" not in str(failed.value)

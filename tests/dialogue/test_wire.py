@@ -3,6 +3,7 @@ import uuid
 from typing import Any
 
 import pytest
+from fake_chat_model import FakeChatModel
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from visavis.dialogue.events import (
     Usage,
 )
 from visavis.dialogue.limits import ImageLimits, Limits
+from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.turns import (
     Exchange,
     Feedback,
@@ -271,7 +273,10 @@ def test_server_frames() -> None:
     done = TurnCompleted(**place, text="A cat.", html="", confidence=0.3, suggestions=("Where?",))  # type: ignore[arg-type]
     listed_answer = wire.turn_to_dict(answer_turn(done, 1.0))
     assert (listed_answer["confidence"], listed_answer["suggestions"]) == (0.3, ["Where?"])
-    ready = json.loads(wire.ready_frame(Session(SESSION, waiting=(turn,)), "m", Limits(ImageLimits(max_bytes=5))))
+    choice = ModelChoice({"m": FakeChatModel(), "n": FakeChatModel()})
+    ready = json.loads(wire.ready_frame(Session(SESSION, waiting=(turn,)), choice, Limits(ImageLimits(max_bytes=5))))
+    assert ready["model"] == "m"
+    assert ready["models"] == [{"name": name, "pictures": True, "remote": False} for name in "mn"]
     assert ready["type"] == "ready" and ready["limits"]["image_bytes"] == 5 and len(ready["turns"]) == 1
     stored = json.loads(wire.image_stored_frame(ID, ImageRef(SHA, 4, 3, "image/png", 9)))
     assert stored == {"type": "image.stored", "id": ID, "image": SHA, "width": 4, "height": 3}

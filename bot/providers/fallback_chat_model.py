@@ -1,0 +1,80 @@
+"""Several chat models as one: the next one is asked when one fails before its first word."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import Field
+
+from visavis.bot.providers.failures import TakesNoPictures
+from visavis.dialogue.errors import ErrorCode
+
+log = logging.getLogger(__name__)
+
+# What is wrong with a question stays wrong, whoever is asked.
+_THE_QUESTION = frozenset(ErrorCode) - {ErrorCode.BUSY, ErrorCode.MODEL_ERROR, ErrorCode.INTERNAL_ERROR}
+
+
+class FallbackChatModel(BaseChatModel):
+    """`models` by name, in the order in which they are asked. Raises what the last one raises."""
+
+    models: dict[str, Any] = Field(exclude=True, repr=False)
+
+    @property
+    def _llm_type(self) -> str:
+        return "visavis-fallback"
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        raise NotImplementedError("ask with ainvoke or astream")
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await agenerate_from_stream(self._astream(messages, stop, run_manager, **kwargs))
+
+    def speaker(self, name: str) -> BaseChatModel | None:
+        """The model that has told `name` as its own."""
+        return self.models.get(name)
+
+    async def aclose(self) -> None:
+        """Close those that can be closed."""
+        for model in self.models.values():
+            if (close := getattr(model, "aclose", None)) is not None:
+                await close()
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        last = next(reversed(self.models))
+        for name, model in self.models.items():
+            has_spoken = False
+            stream = cast(AsyncGenerator[AIMessageChunk, None], model.astream(messages, stop=stop, **kwargs))
+            try:
+                async with contextlib.aclosing(stream) as chunks:
+                    async for chunk in chunks:
+                        has_spoken |= bool(chunk.text)
+                        yield ChatGenerationChunk(message=chunk)
+                return
+            except Exception as error:  # the edge to any model
+                if has_spoken or name == last or not _may_another(error):
+                    raise
+                log.warning("%s does not answer (%s); the next model is asked", name, type(error).__name__)
+
+
+def _may_another(error: Exception) -> bool:
+    return isinstance(error, TakesNoPictures) or getattr(error, "code", None) not in _THE_QUESTION
