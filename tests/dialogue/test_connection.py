@@ -130,7 +130,7 @@ async def test_a_conversation_about_a_picture(room: Room) -> None:
     assert {(f["session"], f["turn"], f["attempt"]) for f in frames} == {(ready["session"], asked["id"], 1)}
     assert set(frames[-1]) == {
         *("type", "session", "turn", "attempt", "seq", "text", "html", "image", "left_out"),
-        *("usage", "timings", "confidence", "suggestions"),
+        *("usage", "timings", "confidence", "model", "suggestions"),
     }
     again, ready = await room.client({**HELLO, "session": ready["session"]})
     assert [(t["role"], t["text"]) for t in ready["turns"]] == [("user", "What?"), ("assistant", "A red ball.")]
