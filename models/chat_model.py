@@ -22,6 +22,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from visavis.models.chat_messages import read_conversation
+from visavis.models.embeddings import VisavisEmbeddings
 from visavis.models.errors import BadRequest, ServerLost, UnknownImage
 from visavis.models.generation import (
     Completion,
@@ -124,6 +125,10 @@ class VisavisChatModel(BaseChatModel):
         except UnknownImage as error:
             await self._send(error.images, {})
             return await self._backend.likeness(text, images)
+
+    def embeddings(self) -> VisavisEmbeddings:
+        """Texts and pictures as vectors, by the same engine or model server."""
+        return VisavisEmbeddings.of(self._backend)
 
     async def _astream(
         self,

@@ -22,6 +22,7 @@ from visavis.models.errors import (
     Busy,
     ImageTooLarge,
     ModelError,
+    NoSharedSpace,
     ServerLost,
     TextTooLong,
     UnknownImage,
@@ -29,6 +30,7 @@ from visavis.models.errors import (
 )
 from visavis.models.generation import (
     Completion,
+    Embedding,
     FinishReason,
     GenerationChunk,
     GenerationRequest,
@@ -46,6 +48,7 @@ STATUS = {
     UnknownImage.code: 409,
     ImageTooLarge.code: 413,
     UnsupportedImage.code: 415,
+    NoSharedSpace.code: 404,
     Busy.code: 503,
 }
 MAX_COMPARED = 64
@@ -126,7 +129,14 @@ class LikenessRequest(_Part):
     images: list[str] = Field(max_length=MAX_COMPARED)
 
 
-Body = TypeVar("Body", CompletionRequest, LikenessRequest)
+class EmbeddingRequest(_Part):
+    """The body of `POST /v1/embeddings`: a text, or the sha256 of a picture."""
+
+    text: str = Field("", max_length=MAX_TEXT_CHARACTERS)
+    image: str | None = None
+
+
+Body = TypeVar("Body", CompletionRequest, LikenessRequest, EmbeddingRequest)
 
 
 def read_request(body: bytes, kind: type[Body]) -> Body:
@@ -238,6 +248,14 @@ def read_likeness(body: Any) -> tuple[float, ...]:
     """The numbers that a server answered. Raises ModelError on anything else."""
     try:
         return tuple(float(value) for value in body["likeness"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError("the model server gave an unknown answer") from error
+
+
+def read_embedding(body: Any) -> Embedding:
+    """The vector that a server answered. Raises ModelError on anything else."""
+    try:
+        return Embedding(tuple(float(value) for value in body["vector"]), int(body["tokens"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError("the model server gave an unknown answer") from error
 

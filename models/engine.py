@@ -20,8 +20,8 @@ import torch
 
 from visavis.models.cuda_graph import GraphedStep
 from visavis.models.engine_jobs import EngineCounters, Job, WaitingLine
-from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
-from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, WordHeat, spoken
+from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
+from visavis.models.generation import Completion, Embedding, GenerationChunk, GenerationRequest, WordHeat, spoken
 from visavis.models.image_states import ImageStates
 from visavis.models.images import PictureLimits
 from visavis.models.looks import Look
@@ -207,6 +207,24 @@ class InferenceEngine:
         assert isinstance(event, float)
         return event
 
+    async def embed(self, text: str = "", *, image: str | None = None) -> Embedding:
+        """A text, or a picture that is held, in the space that they share; it waits in line like a question.
+
+        Raises:
+            as `stream`; NoSharedSpace: the model has none.
+        """
+        if not self._compares:
+            raise NoSharedSpace
+        job = self._submit(GenerationRequest(clean_text(text), image=image), embeds=True)
+        try:
+            event = await job.events.get()
+        finally:
+            self._abandon(job)
+        if isinstance(event, ModelError):
+            raise event
+        assert isinstance(event, Embedding)
+        return event
+
     async def generate(self, request: GenerationRequest) -> Completion:
         """The whole answer at once; raises what `stream` raises. Cancelling stops the work."""
         async with contextlib.aclosing(self.stream(request)) as chunks:
@@ -215,14 +233,16 @@ class InferenceEngine:
                     return chunk.completion
         raise AssertionError("a stream ends with a completion or an error")
 
-    def _submit(self, request: GenerationRequest, answer: str | None = None, *, compares: bool = False) -> Job:
-        assert request.image is not None, "what has no picture is answered without the model"
-        question = "" if compares else request.question  # no words are read for a comparison
-        look = self.images.look(request.image, request.region, question)
-        if not self.images.holds(look):
+    def _submit(
+        self, request: GenerationRequest, answer: str | None = None, *, compares: bool = False, embeds: bool = False
+    ) -> Job:
+        assert request.image is not None or embeds, "what has no picture is answered without the model"
+        question = "" if compares or embeds else request.question  # no words are read for a comparison
+        look = self.images.look(request.image or "", request.region, question)
+        if request.image is not None and not self.images.holds(look):
             raise UnknownImage([request.image])
         wait_s = math.inf if request.deadline_s is None or answer is not None else request.deadline_s
-        job = Job(request, look, time.monotonic() + wait_s, asyncio.get_running_loop(), answer, compares)
+        job = Job(request, look, time.monotonic() + wait_s, asyncio.get_running_loop(), answer, compares, embeds)
         try:
             self._line.append(job)
         except Busy:

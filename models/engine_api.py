@@ -24,6 +24,7 @@ from visavis.models.completion_wire import (
     DONE,
     STATUS,
     CompletionRequest,
+    EmbeddingRequest,
     LikenessRequest,
     event,
     read_request,
@@ -125,6 +126,12 @@ class ModelEndpoints:
         likeness = await unless_gone(request, self._engine.likeness(body.text, body.images))
         return JSONResponse({"object": "likeness", "likeness": likeness})
 
+    async def embed(self, request: Request) -> Response:
+        """A text or a picture in the space that they share."""
+        body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest), EmbeddingRequest)
+        made = await unless_gone(request, self._engine.embed(body.text, image=body.image))
+        return JSONResponse({"object": "embedding", "vector": made.vector, "tokens": made.tokens})
+
     async def _events(
         self, first: GenerationChunk, rest: AsyncGenerator[GenerationChunk, None], answer_id: str, started: float
     ) -> AsyncIterator[bytes]:
@@ -154,6 +161,7 @@ def create_app(engine: InferenceEngine | TransformersEngine) -> Starlette:
             Route("/v1/chat/completions", endpoints.complete, methods=["POST"]),
             Route("/v1/explanations", endpoints.explain, methods=["POST"]),
             Route("/v1/likeness", endpoints.likeness, methods=["POST"]),
+            Route("/v1/embeddings", endpoints.embed, methods=["POST"]),
         ],
         exception_handlers={
             ModelError: _model_error,

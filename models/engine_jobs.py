@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from visavis.models.errors import Busy, ModelError
-from visavis.models.generation import GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.generation import Embedding, GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.image_states import ImageCounters
 from visavis.models.looks import Look
 from visavis.models.visavis_model import ImageState
 
-Event = GenerationChunk | ModelError | tuple[WordHeat, ...] | float
+Event = GenerationChunk | ModelError | tuple[WordHeat, ...] | float | Embedding
 
 
 @dataclass
@@ -36,9 +36,9 @@ class EngineCounters(ImageCounters):
 
 @dataclass(eq=False)
 class Job:
-    """A question on its way with its `look` at a picture, an `answer` to be explained, or a text that it `compares`
-    with it. The worker fills `events` and holds the `image` that it encoded for it; the reader sets `abandoned` when it
-    leaves."""
+    """A question on its way with its `look` at a picture, an `answer` to be explained, a text that it `compares` with
+    the picture, or something that it `embeds`: the picture, or a text without one. The worker fills `events` and holds
+    the `image` that it encoded for it; the reader sets `abandoned` when it leaves."""
 
     request: GenerationRequest
     look: Look
@@ -46,6 +46,7 @@ class Job:
     loop: asyncio.AbstractEventLoop
     answer: str | None = None
     compares: bool = False
+    embeds: bool = False
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)  # bounded by answer length
     abandoned: bool = False
     image: ImageState | None = None
@@ -54,7 +55,12 @@ class Job:
     @property
     def takes_row(self) -> bool:
         """True if words are to be decoded for it."""
-        return self.answer is None and not self.compares
+        return self.answer is None and not self.compares and not self.embeds
+
+    @property
+    def looks(self) -> bool:
+        """True if it is about a picture."""
+        return self.request.image is not None
 
     @property
     def over(self) -> bool:

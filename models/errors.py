@@ -10,7 +10,7 @@ The text of an error is one sentence fit for a person; it never holds a tracebac
     │   └── UnsupportedImage (unsupported_image)
     ├── UnknownImage (unknown_image)
     ├── Busy (busy)
-    ├── NoSharedSpace (model_error)
+    ├── NoSharedSpace (no_shared_space)
     └── ServerLost (model_error)
 """
 
@@ -82,6 +82,8 @@ class Busy(ModelError):
 
 class NoSharedSpace(ModelError):
     """The model cannot tell how well a text fits a picture without answering a question about it."""
+
+    code = "no_shared_space"
 
     def __init__(self) -> None:
         super().__init__(

@@ -128,6 +128,14 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """A text or a picture as a unit vector of the space that they share, and the tokens or patches that it took."""
+
+    vector: tuple[float, ...]
+    tokens: int
+
+
+@dataclass(frozen=True)
 class WordHeat:
     """A word of an answer, its place in the text (`start` up to `end`), and where it was looked at: rows of a square
     grid over the picture, all cells sum to 1."""

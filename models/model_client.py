@@ -12,9 +12,16 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
-from visavis.models.completion_wire import read_error, read_events, read_explanation, read_likeness, write_request
+from visavis.models.completion_wire import (
+    read_embedding,
+    read_error,
+    read_events,
+    read_explanation,
+    read_likeness,
+    write_request,
+)
 from visavis.models.errors import ModelError, ServerLost
-from visavis.models.generation import GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.generation import Embedding, GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.images import image_id
 
 CONNECT_TIMEOUT_S = 5.0
@@ -58,6 +65,13 @@ class ModelClient:
             response = await self._client().post("likeness", json={"text": text, "images": list(images)})
             await _check(response)
         return read_likeness(response.json())
+
+    async def embed(self, text: str = "", *, image: str | None = None) -> Embedding:
+        """A text, or a picture that the server holds, in the space that they share; raises as `stream`."""
+        with _plain_errors():
+            response = await self._client().post("embeddings", json={"text": text, "image": image})
+            await _check(response)
+        return read_embedding(response.json())
 
     async def add_image(self, data: bytes) -> str:
         """Send the bytes of a picture and return their sha256; raises what the server finds wrong with it."""

@@ -20,7 +20,7 @@ from visavis.models.answer import Answer
 from visavis.models.decode_batch import DecodeBatch, DecodeStep
 from visavis.models.engine_jobs import EngineCounters, Job, Outbox, WaitingLine
 from visavis.models.errors import BadRequest, ModelError
-from visavis.models.generation import FinishReason, GenerationChunk, GenerationRequest, spoken
+from visavis.models.generation import Embedding, FinishReason, GenerationChunk, GenerationRequest, spoken
 from visavis.models.grounding import word_heat
 from visavis.models.image_states import ImageStates
 from visavis.models.processor import Processor
@@ -87,6 +87,7 @@ class Scheduler:
     def advance(self) -> None:
         """One round. Whatever happens to a job is told to that job and to nobody else."""
         self._drop_who_left()
+        self._embed_texts()
         self._encode()
         self._admit()
         self._tell_positions()
@@ -109,10 +110,18 @@ class Scheduler:
             if job.over and self._line.take(job):
                 self._finish(job, self._new_answer(job.request), 0, 0)
 
+    def _embed_texts(self) -> None:
+        """Those wait for no picture and for nobody."""
+        for job in self._line.jobs():
+            if job.embeds and not job.looks and self._line.take(job):
+                with self._failing(job):
+                    text = self._encoded(job.request)
+                    self._outbox.put(job, _embedding(self._model.embed_texts(*text), text[0].shape[1]))
+
     def _encode(self) -> None:
         """A slice of the first picture that somebody waits for, or all of it while more people wait for pictures than
         get words; one that nobody wants any more is given up."""
-        waiting = self._line.jobs()
+        waiting = [job for job in self._line.jobs() if job.looks]
         wanted = [job.look for job in waiting if not (job.image or self._images.is_ready(job.look))]
         ready = len(waiting) - len(wanted)
         if not wanted or ready >= self._batch.max_rows - len(self._rows) + ENCODED_AHEAD:
@@ -138,7 +147,9 @@ class Scheduler:
                 continue
             admitted += 1
             with self._failing(job):
-                if job.compares:
+                if job.embeds:
+                    self._outbox.put(job, _embedding(self._model.embed_pictures(state), state.patches.shape[1]))
+                elif job.compares:
                     self._compare(job, state)
                 elif job.answer is not None:
                     self._explain(job, job.answer, state)
@@ -262,3 +273,7 @@ class Scheduler:
             device=self._model.device,
             calibration=self._model.config.calibration,
         )
+
+
+def _embedding(vectors: Tensor, tokens: int) -> Embedding:
+    return Embedding(tuple(vectors[0].float().tolist()), tokens)

@@ -24,8 +24,16 @@ from transformers import LogitsProcessor, StoppingCriteria
 from visavis.models.byte_cache import ByteCache
 from visavis.models.detokenizer import StreamingDetokenizer
 from visavis.models.engine_jobs import EngineCounters
-from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
-from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, WordHeat, spoken
+from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
+from visavis.models.generation import (
+    Completion,
+    Embedding,
+    FinishReason,
+    GenerationChunk,
+    GenerationRequest,
+    WordHeat,
+    spoken,
+)
 from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
 from visavis.models.replies import reply_without_model
 from visavis.models.text_checks import clean_text
@@ -161,6 +169,10 @@ class TransformersEngine:
     async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
         """Nothing: only our own model can tell."""
         return ()
+
+    async def embed(self, text: str = "", *, image: str | None = None) -> Embedding:
+        """Raises NoSharedSpace."""
+        raise NoSharedSpace
 
     # The rest runs in the worker thread.
 

@@ -223,10 +223,16 @@ class ChatRequest(Body):
 
 
 class EmbeddingsRequest(Body):
-    """The body of `POST /v1/embeddings`."""
+    """The body of `POST /v1/embeddings`: texts, and pictures as data URLs or in the forms that messages have.
+    Numbers of tokens are refused: they are another model's."""
 
-    input: str | list[str]
+    input: str | Annotated[list[str | TextPart | PicturePart], Field(min_length=1, max_length=256)]
     model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="Nothing but the size that the model has."
+    )
+    user: str | None = None
 
 
 def read_body(kind: type[B], body: bytes) -> B:

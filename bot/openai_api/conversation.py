@@ -134,12 +134,12 @@ def _read(message: Message, place: str) -> Said:
             case RefusalPart():
                 texts.append(part.refusal)
             case _ if message.role == "user":
-                said.pictures.append(_picture(part, f"{place}.content.{number}"))
+                said.pictures.append(picture_source(part, f"{place}.content.{number}"))
     said.text = "\n".join(text for text in texts if text)
     return said
 
 
-def _picture(part: PicturePart, place: str) -> PictureSource:
+def picture_source(part: PicturePart, place: str) -> PictureSource:
     """Whichever form the client writes."""
     match part:
         case ImageUrlPart(image_url=ImageUrl(url=value)) | FilePart(file=FileData(file_data=value)):

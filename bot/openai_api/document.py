@@ -63,10 +63,12 @@ def openapi_document(models: Sequence[str]) -> Schema:
             "/v1/embeddings": {
                 "post": {
                     "operationId": "createEmbeddings",
-                    "summary": "Vectors of texts and pictures; 404 where no model has them.",
+                    "summary": "Vectors of texts and pictures; 404 where the model has no space for them.",
+                    "parameters": [session],
                     "security": security,
                     "requestBody": _request(_ref("EmbeddingsRequest")),
-                    "responses": _errors("400", "401", "403", "404", "413"),
+                    "responses": {"200": _json("One a text or picture.", _ref("Embeddings"))}
+                    | _errors("400", "401", "403", "404", "413", "415", "429", "500", "502", "503"),
                 }
             },
             "/v1/models": {
@@ -198,6 +200,31 @@ _RESPONSES: Schema = {
         },
     },
     "AltText": {"type": "object", "required": ["alt"], "properties": {"alt": _TEXT}},
+    "Embeddings": {
+        "type": "object",
+        "required": ["object", "data", "model", "usage"],
+        "properties": {
+            "object": {"const": "list"},
+            "data": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["object", "index", "embedding"],
+                    "properties": {
+                        "object": {"const": "embedding"},
+                        "index": _COUNT,
+                        "embedding": {"anyOf": [{"type": "array", "items": {"type": "number"}}, _TEXT]},
+                    },
+                },
+            },
+            "model": _TEXT,
+            "usage": {
+                "type": "object",
+                "required": ["prompt_tokens", "total_tokens"],
+                "properties": {"prompt_tokens": _COUNT, "total_tokens": _COUNT},
+            },
+        },
+    },
     "Model": {
         "type": "object",
         "required": ["id", "object", "created", "owned_by"],

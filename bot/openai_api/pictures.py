@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from visavis.bot.openai_api.conversation import PictureSource
-from visavis.bot.openai_api.errors import ApiError
+from visavis.bot.openai_api.errors import ApiError, api_error
 from visavis.bot.openai_api.url_fetcher import UrlFetcher
-from visavis.dialogue.errors import BadImage
+from visavis.dialogue.errors import BadImage, DialogueError
 from visavis.dialogue.images import NormalisedImage, too_many_bytes
 from visavis.dialogue.limits import ImageLimits
 from visavis.dialogue.manager import DialogueManager
@@ -45,6 +45,16 @@ class Pictures:
         image = await self._normalise(await self._bytes(source), self._limits)
         encoded = base64.b64encode(image.data).decode("ascii")
         return {"type": "image", "base64": encoded, "mime_type": image.ref.mime}
+
+    async def read(self, source: PictureSource, session: str | None) -> bytes:
+        """The bytes of the picture as they would be kept; an error names its place in the request."""
+        try:
+            if source.kind == "id":
+                sha256 = await self._of_session(source, session)
+                return (await self._manager.read_image(session or "", sha256))[1]
+            return (await self._normalise(await self._bytes(source), self._limits)).data
+        except DialogueError as error:
+            raise api_error(error, param=source.place) from error
 
     async def keep(self, source: PictureSource, session: str) -> str:
         """The id of the picture in the session, which has it from now on."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,17 +18,18 @@ from langchain_core.language_models import BaseChatModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from visavis.bot.access import counted_address
-from visavis.bot.openai_api.answers import Answer, Ending, answer_in_session, answer_of_model, turn_command
+from visavis.bot.openai_api.answers import Answer, answer_in_session, answer_of_model, turn_command
 from visavis.bot.openai_api.bodies import ChatRequest, EmbeddingsRequest, read_body
-from visavis.bot.openai_api.completions import CompletionWriter, event
+from visavis.bot.openai_api.completions import CompletionWriter
 from visavis.bot.openai_api.conversation import PictureSource, Said, read_messages, read_picture, to_langchain
 from visavis.bot.openai_api.document import openapi_document
+from visavis.bot.openai_api.embeddings import embed
 from visavis.bot.openai_api.errors import ApiError, api_error
 from visavis.bot.openai_api.keys import ApiKeys
 from visavis.bot.openai_api.pictures import Pictures
+from visavis.bot.openai_api.streams import EventStream, events_of, whole
 from visavis.dialogue.errors import ErrorCode
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.rate_limits import Action
@@ -115,7 +116,7 @@ class OpenAiApi:
         ended = self._ended(running)
         if not body.stream:
             try:
-                text, ending = await unless_gone(request, _whole(answer))
+                text, ending = await unless_gone(request, whole(answer))
             finally:
                 ended()
             return JSONResponse(writer.whole(text, ending))
@@ -125,18 +126,16 @@ class OpenAiApi:
             await answer.aclose()
             ended()
             raise
-        return EventStream(_events(writer, first, answer), ended)
+        return EventStream(events_of(writer, first, answer), ended)
 
     async def embed(self, request: Request) -> Response:
-        """`POST /v1/embeddings`: only a model with one space for words and pictures can do that."""
-        body = read_body(EmbeddingsRequest, await _read(request))
-        self._model(body.model)
-        raise ApiError(
-            "No model of this server has embeddings for words and pictures.",
-            code="model_not_found",
-            status=404,
-            param="model",
-        )
+        """`POST /v1/embeddings`."""
+        raw = await _read(request)
+        body = await asyncio.to_thread(read_body, EmbeddingsRequest, raw)
+        name, model = self._model(body.model)
+        session = request.headers.get(SESSION_HEADER)
+        self._manager.rates.take(Action.TURN, session or "", counted_address(request))
+        return JSONResponse(await unless_gone(request, embed(body, name, model, self._pictures, session)))
 
     async def list_models(self, request: Request) -> Response:
         """`GET /v1/models`."""
@@ -213,54 +212,6 @@ class OpenAiApi:
                 return api_error(error).response()
 
         return guarded
-
-
-class EventStream(Response):
-    """Server-sent events; when the client goes away, they are closed at once, which stops the work behind them."""
-
-    def __init__(self, events: AsyncGenerator[bytes, None], ended: Callable[[], None]) -> None:
-        super().__init__(
-            media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
-        del self.headers["content-length"]
-        self._events = events
-        self._ended = ended
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            with contextlib.suppress(ClientDisconnect, OSError):
-                await unless_gone(Request(scope, receive), self._send(send))
-        finally:
-            await self._events.aclose()
-            self._ended()
-
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for data in self._events:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _events(writer: CompletionWriter, first: str | Ending, rest: Answer) -> AsyncGenerator[bytes, None]:
-    """The chunks of an answer; an error after the first word is the last of them."""
-    async with contextlib.aclosing(rest):
-        yield writer.first()
-        yield writer.last(first) if isinstance(first, Ending) else writer.text(first)
-        try:
-            async for piece in rest:
-                yield writer.last(piece) if isinstance(piece, Ending) else writer.text(piece)
-        except Exception as error:  # the edge to any model
-            yield event(api_error(error).body)
-
-
-async def _whole(answer: Answer) -> tuple[str, Ending]:
-    text = ""
-    async with contextlib.aclosing(answer):
-        async for piece in answer:
-            if isinstance(piece, Ending):
-                return text, piece
-            text += piece
-    raise ApiError("The model broke off.", code=ErrorCode.MODEL_ERROR)
 
 
 async def _read(request: Request) -> bytes:
