@@ -23,6 +23,9 @@
 /** A token, or what fetches a fresh one before each connection. @typedef {string | (() => string | Promise<string>)} Token */
 /** @typedef {any} Frame a decoded text frame */
 
+import { Memory, newId } from "./memory.js";
+import { upload, uploadError } from "./upload.js";
+
 const VERSION = 1;
 const READY_TIMEOUT_MS = 20_000;
 const DELAYS_MS = { first: 400, longest: 15_000 };
@@ -32,10 +35,9 @@ const HOPELESS = new Set(["unsupported_version", "unauthorized", "bad_request"])
 const LOST = new Set(["replay_expired", "unknown_turn"]);
 const PASSED_ON = new Set(["sessions", "title", "feedback", "forgotten"]);
 
-/** @param {string} code a code of the wire, "network" or "cancelled" @param {string} [message] */
-const uploadError = (code, message = code) => Object.assign(new Error(message), { code });
-
 export class Connection extends EventTarget {
+  /** Of this server, for what tabs share. */ #name;
+  #memory;
   /** @type {WebSocket | null} */ #socket = null;
   /** @type {"closed" | "connecting" | "ready" | "offline"} */ #state = "closed";
   /** @type {PendingTurn | null} */ #pending = null;
@@ -61,8 +63,9 @@ export class Connection extends EventTarget {
     super();
     this.endpoint = new URL(endpoint);
     this.token = token;
-    this.storageKey = `visavis:${this.endpoint.href}`;
-    this.#load();
+    this.#name = `visavis:${this.endpoint.href}`;
+    this.#memory = new Memory(this.#name);
+    ({ session: this.#session, pending: this.#pending, model: this.#model } = this.#memory.load());
   }
 
   get session() {
@@ -86,7 +89,7 @@ export class Connection extends EventTarget {
   /** Connect and stay connected until `close`. */
   open() {
     if (this.#state !== "closed") return;
-    this.#tabs = new BroadcastChannel(this.storageKey);
+    this.#tabs = new BroadcastChannel(this.#name);
     this.#tabs.onmessage = ({ data }) => data.session === this.#session && this.#emit("elsewhere", data);
     for (const change of NETWORK_CHANGES) window.addEventListener(change, this.#reconnect);
     this.#connect();
@@ -222,23 +225,7 @@ export class Connection extends EventTarget {
    */
   async upload(blob, { onprogress, signal } = {}) {
     await this.#whenReady(signal);
-    return new Promise((resolve, reject) => {
-      const request = new XMLHttpRequest();
-      request.open("POST", new URL("v1/images", this.endpoint));
-      request.setRequestHeader("Content-Type", blob.type || "application/octet-stream");
-      request.setRequestHeader("X-Visavis-Session", this.#session);
-      request.responseType = "json";
-      request.upload.onprogress = (event) => event.lengthComputable && onprogress?.(event.loaded / event.total);
-      request.onerror = () => reject(uploadError("network"));
-      request.onabort = () => reject(uploadError("cancelled"));
-      request.onload = () => {
-        const answer = request.response?.error ?? request.response ?? {}; // null when it was not JSON
-        if (answer.image) resolve(answer);
-        else reject(uploadError(answer.code ?? "network", answer.message));
-      };
-      signal?.addEventListener("abort", () => request.abort());
-      request.send(blob);
-    });
+    return upload(new URL("v1/images", this.endpoint), this.#session, blob, { onprogress, signal });
   }
 
   #connect() {
@@ -293,15 +280,8 @@ export class Connection extends EventTarget {
 
   /** Who the person is. */
   async #person() {
-    if (this.token) return typeof this.token === "function" ? await this.token() : this.token;
-    const key = `${this.storageKey}:person`;
-    try {
-      const secret = localStorage.getItem(key) ?? newId();
-      localStorage.setItem(key, secret);
-      return secret;
-    } catch {
-      return undefined; // see #load: nobody can be known again without storage
-    }
+    if (!this.token) return this.#memory.person();
+    return typeof this.token === "function" ? await this.token() : this.token;
   }
 
   async #hello() {
@@ -424,33 +404,7 @@ export class Connection extends EventTarget {
     });
   }
 
-  /** This tab's conversation, in a new tab the last one. */
-  #load() {
-    try {
-      const stored = JSON.parse((sessionStorage.getItem(this.storageKey) ?? localStorage.getItem(this.storageKey)) || "{}");
-      this.#session = stored.session ?? "";
-      this.#pending = stored.pending ?? null;
-      this.#model = stored.model ?? "";
-    } catch {
-      // Storage may be forbidden (private windows, sandboxed frames): the conversation then lasts as long as the page.
-    }
-  }
-
   #save() {
-    const state = JSON.stringify({ session: this.#session, pending: this.#pending, model: this.#model });
-    try {
-      for (const storage of [sessionStorage, localStorage]) storage.setItem(this.storageKey, state);
-    } catch {
-      // As above.
-    }
+    this.#memory.save({ session: this.#session, pending: this.#pending, model: this.#model });
   }
-}
-
-/** A random UUID, also on plain http where `crypto.randomUUID` does not exist. */
-function newId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }

@@ -1,22 +1,22 @@
 // @ts-check
 /**
  * One conversation on the screen: what the connection reports goes into the transcript, what the composer makes goes to
- * the connection. Holds the welcome, the suggestions, the offline banner and the line about the model.
+ * the connection. Holds the suggestions and the offline banner.
  */
 
 import { Composer } from "./composer.js";
 import { FINAL } from "./connection.js";
-import { h, mark } from "./elements.js";
+import { h } from "./elements.js";
 import { Exchange } from "./exchange.js";
+import { Models } from "./models.js";
 import { Transcript } from "./transcript.js";
 import { viewer } from "./viewer.js";
-import { fill } from "./strings.js";
+import { Welcome, chip } from "./welcome.js";
 
 /** @import { Attached, Pointed } from "./composer.js" */
 /** @import { Connection, Frame, PendingTurn } from "./connection.js" */
 /** @import { ShownPicture, Turn } from "./exchange.js" */
 /** @import { Strings } from "./strings.js" */
-/** What is told of a model. @typedef {{name: string, pictures: boolean, remote: boolean}} ModelCard */
 /**
  * What the host page wants: its own greeting and questions to begin with; no heat maps; whether this is visavis' own page,
  * with example photos and how to bring another model; `rename`, which is told the assistant's name, and `report`, which is
@@ -24,9 +24,6 @@ import { fill } from "./strings.js";
  * @typedef {{greeting: string, questions: string[], explains: boolean, standalone: boolean,
  *   rename: (name: string) => void, report: (name: string, detail: unknown) => void}} Wishes
  */
-
-const EMBEDDED = "visavis-embedded";
-const EXAMPLES = /** @type {const} */ ({ exampleCat: "example-cat.jpg", exampleCoffee: "example-coffee.jpg" });
 
 export class Conversation {
   /** What is on the screen, oldest first. @type {Map<string, Exchange>} */ #exchanges = new Map();
@@ -46,13 +43,13 @@ export class Conversation {
       upload: (blob, options) => connection.upload(blob, options),
     });
     this.banner = h("div", { class: "banner", role: "status" });
-    this.note = h("p", { class: "note" });
-    this.models = h("select", { class: "models", "aria-label": strings.model, hidden: true });
+    this.models = new Models(strings, connection, wishes.standalone);
+    this.welcome = new Welcome(strings, wishes, this.composer);
     this.suggestions = h("div", { class: "suggestions", role: "group", "aria-label": strings.suggestions });
     const { notice, element: form } = this.composer;
-    const foot = h("div", { class: "foot" }, this.suggestions, this.banner, notice, form, this.models, this.note);
+    const foot = h("div", { class: "foot" }, this.suggestions, this.banner, notice, form, ...this.models.elements);
     this.element = h("section", { class: "conversation", "aria-label": strings.conversation });
-    this.element.append(this.#welcome(), this.transcript.element, foot);
+    this.element.append(this.welcome.element, this.transcript.element, foot);
     this.#listen();
     this.#refresh();
   }
@@ -94,9 +91,9 @@ export class Conversation {
     if (session !== this.#session) this.#enter(session);
     if (lost) this.composer.tell(this.strings.lostSession);
     this.composer.limit(limits);
-    this.#greet(persona.greeting);
+    this.welcome.greet(persona.greeting);
     if (persona.name) this.wishes.rename((this.strings.name = persona.name));
-    this.#offer(models ?? [], model);
+    this.models.offer(models ?? [], model);
     this.#sync(turns, more);
     const last = turns.at(-1);
     if (last?.status === "waiting" && !this.connection.pending) this.connection.follow(asked(last));
@@ -333,74 +330,9 @@ export class Conversation {
     this.suggestions.replaceChildren(...questions.map((question) => chip(question, ask)));
   }
 
-  /** @param {string} file @param {string} name */
-  async #example(file, name) {
-    const response = await fetch(new URL(file, import.meta.url));
-    this.composer.attach([new File([await response.blob()], name, { type: "image/jpeg" })]);
-  }
-
-  #welcome() {
-    const { questions, standalone } = this.wishes;
-    this.greeting = h("div", { class: "greeting" });
-    this.#greet("");
-    const chips = questions.map((question) => chip(question, (text) => this.composer.propose(text)));
-    const begin = h("div", { class: "suggestions", role: "group", "aria-label": this.strings.suggestions }, ...chips);
-    return h("div", { class: "welcome" }, mark(), this.greeting, chips.length ? begin : null, ...(standalone ? this.#examples() : []));
-  }
-
-  /** @param {string} operators greeting, where the host page has none */
-  #greet(operators) {
-    const { strings, wishes } = this;
-    const words = wishes.greeting || operators;
-    const own = [h("h2", {}, strings.emptyTitle), h("p", {}, strings.emptyText)];
-    this.greeting?.replaceChildren(...(words ? [h("h2", { dir: "auto" }, words)] : own));
-  }
-
-  #examples() {
-    const cards = Object.entries(EXAMPLES).map(([label, file]) => {
-      const name = this.strings[/** @type {keyof typeof EXAMPLES} */ (label)];
-      const photo = h("img", { src: new URL(file, import.meta.url).href, alt: "" });
-      const pick = () => this.#example(file, name);
-      return h("button", { class: "example", type: "button", onclick: pick }, photo, h("span", {}, name));
-    });
-    const examples = h("div", { class: "examples", role: "group", "aria-label": this.strings.examples }, ...cards);
-    return [h("p", { class: "aside" }, this.strings.examples), examples];
-  }
-
-  /** Let people choose who answers, where there is a choice. @param {ModelCard[]} cards @param {string} model by default */
-  #offer(cards, model) {
-    const { connection, models } = this;
-    const chosen = cards.find(({ name }) => name === connection.model);
-    if (!chosen) connection.model = "";
-    models.replaceChildren(...cards.map(({ name }) => h("option", { selected: name === (chosen?.name ?? model) }, name)));
-    models.hidden = cards.length < 2;
-    models.onchange = () => this.#introduce(cards[models.selectedIndex], (connection.model = models.value));
-    this.#introduce(chosen ?? cards[0], chosen?.name ?? model);
-  }
-
-  /**
-   * A line on who answers, and before the first question what that model can do and, on visavis' own page, how to bring
-   * another.
-   *
-   * @param {ModelCard | undefined} card @param {string} model
-   */
-  #introduce(card, model) {
-    const { strings, wishes } = this;
-    const embedded = model === EMBEDDED;
-    const more = h("span", { class: "more" }, embedded ? strings.noteAbilities : "");
-    if (wishes.standalone) more.append(strings.noteLarger, h("code", {}, strings.noteFlag));
-    const limits = [card?.remote ? strings.noteRemote : "", card?.pictures === false ? strings.noteBlind : ""];
-    this.note.replaceChildren(embedded ? strings.noteEmbedded : fill(strings.noteOther, { model }), ...limits, more);
-  }
-
   #refresh() {
     this.element.classList.toggle("empty", this.#exchanges.size === 0);
   }
-}
-
-/** @param {string} question @param {(question: string) => void} onpick */
-function chip(question, onpick) {
-  return h("button", { class: "chip", type: "button", dir: "auto", onclick: () => onpick(question) }, question);
 }
 
 /** A question of the history as it was sent. @param {Turn} turn @returns {PendingTurn} */
