@@ -8,9 +8,7 @@ import pytest
 from fake_chat_model import CodedError, FakeChatModel
 from PIL import Image
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
 
-from visavis.dialogue import store_scripts as scripts
 from visavis.dialogue.commands import Edit, Regenerate, TurnCommand
 from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
 from visavis.dialogue.events import (
@@ -504,28 +502,6 @@ async def test_a_store_that_is_down_is_said_and_nothing_crashes(tmp_path: Any) -
             with pytest.raises(StoreUnavailable):
                 await call
     await store.aclose()
-
-
-async def test_a_turn_costs_two_round_trips_besides_lease_queue_and_replay(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    manager = world.manager(FakeChatModel(), policy=TurnPolicy())
-    session = await manager.new_session()
-    await collect(manager.run_turn(session, command()))
-    sent: list[str] = []
-    send = AbstractConnection.send_packed_command
-
-    async def count(self: AbstractConnection, packed: Any, *args: Any, **kw: Any) -> Any:
-        data = packed if isinstance(packed, bytes) else b"".join(packed)
-        sent.append(data.decode(errors="replace"))
-        return await send(self, packed, *args, **kw)
-
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", count)
-    await collect(manager.run_turn(session, command()))
-    queue = [one for one in sent if scripts.SUBMIT in one or "visavis:active" in one]
-    lease = [one for one in sent if scripts.CLAIM in one or scripts.RENEW in one]
-    assert len(sent) - len(queue) - len(lease) == 2, sent
-    assert len(queue) == 2 and len(lease) <= 3
 
 
 class FlakyStore(Store):

@@ -1,0 +1,71 @@
+"""What a turn costs the store, counted on the connection: round trips, and how often its replay is written."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fake_chat_model import FakeChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
+from redis.asyncio.connection import AbstractConnection
+from test_manager import collect, command, png
+
+from visavis.dialogue import store_scripts as scripts
+from visavis.dialogue.limits import TurnPolicy
+from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.store import Store
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is sent to the store, a round trip an item."""
+    sent: list[str] = []
+    send = AbstractConnection.send_packed_command
+
+    async def count(self: AbstractConnection, packed: Any, *args: Any, **kw: Any) -> Any:
+        data = packed if isinstance(packed, bytes) else b"".join(packed)
+        sent.append(data.decode(errors="replace"))
+        return await send(self, packed, *args, **kw)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", count)
+    return sent
+
+
+@pytest.mark.parametrize("shows", [False, True], ids=["words", "a picture"])
+async def test_a_turn_costs_two_round_trips_besides_lease_queue_and_replay(
+    store: Store, sent: list[str], shows: bool
+) -> None:
+    manager = DialogueManager(store, FakeChatModel(), policy=TurnPolicy())
+    session = await manager.new_session("web:a")
+    images = ((await manager.add_image(session, png())).sha256,) if shows else ()
+    await collect(manager.run_turn(session, command(images=images)))
+    for text in ("What is it?", "And the first one?"):
+        sent.clear()
+        await collect(manager.run_turn(session, command(text)))
+        queue = [one for one in sent if scripts.SUBMIT in one or "visavis:active" in one]
+        lease = [one for one in sent if scripts.CLAIM in one or scripts.RENEW in one]
+        assert len(sent) - len(queue) - len(lease) == 2, sent
+        assert len(queue) == 2 and len(lease) <= 3
+
+
+class Talkative(FakeChatModel):
+    """Says a word every few milliseconds."""
+
+    async def _astream(self, messages: list[BaseMessage], *args: Any, **kw: Any) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in super()._astream(messages, *args, **kw):
+            await asyncio.sleep(0.004)
+            yield chunk
+
+
+async def test_the_replay_is_written_ten_times_a_second_however_many_words_come(store: Store, sent: list[str]) -> None:
+    manager = DialogueManager(store, Talkative(pieces=["word "] * 200), policy=TurnPolicy())
+    session = await manager.new_session()
+    started = time.monotonic()
+    events = await collect(manager.run_turn(session, command()))
+    passed_s = time.monotonic() - started
+    written = [one for one in sent if scripts.RENEW in one or scripts.FINISH in one]
+    assert len(events) == 202
+    assert len(written) <= passed_s / 0.1 + 2
+    assert len(written) < 100
