@@ -185,14 +185,18 @@ return 1
 )
 
 # ARGV turn since watch_ms -> {live, leased, finished, queue, running, attempt}; whoever looks watches
+# The replay of earlier turns is passed over: that of the turn claimed last begins at its fence, one that only waits has
+# none.
 GLANCE = (
     KEYS
     + """
 redis.call('PEXPIRE', watched, ARGV[3])
-local held = redis.call('HMGET', meta, 'running', 'attempt')
+local held, since, replayed = redis.call('HMGET', meta, 'running', 'attempt', 'fence'), ARGV[2], {}
+local finished = redis.call('HEXISTS', index, ARGV[1])
+if held[1] == ARGV[1] and since == '-' then since = held[3] .. '-0' end
+if held[1] == ARGV[1] or finished == 1 then replayed = redis.call('XRANGE', live, since, '+') end
 return {
-  redis.call('XRANGE', live, ARGV[2], '+'), redis.call('EXISTS', lease), redis.call('HEXISTS', index, ARGV[1]),
-  redis.call('LRANGE', queue, 0, -1), held[1], held[2],
+  replayed, redis.call('EXISTS', lease), finished, redis.call('LRANGE', queue, 0, -1), held[1], held[2],
 }
 """
 )

@@ -412,3 +412,34 @@ async def test_a_session_keeps_its_newest_pictures(store: Store) -> None:
     with pytest.raises(UnknownImage):
         await store.sessions.find_image(session, refs[2].sha256)
     assert await store.sessions.find_image(session, refs[3].sha256) == refs[3]
+
+
+async def test_who_looks_at_a_turn_is_not_told_the_replay_of_earlier_ones(store: Store) -> None:
+    session = await store.sessions.create()
+    for nonce in "ab":
+        asked = turn()
+        await store.turns.submit(session, asked, 8)
+        waiting = await store.turns.glance(session, asked.id, "-", 60)
+        assert waiting.cursor == "-" and waiting.events == ()
+        held = await claim(store, session, nonce)
+        said = delta(session, asked, 2)
+        await store.turns.renew(held, [said], 60, None)
+        looked = await store.turns.glance(session, asked.id, "-", 60)
+        assert looked.events == (said,) and looked.cursor == f"{held.fence}-2"
+        final = done(session, asked, 3)
+        assert await store.turns.finish(held, [final], final)
+        assert [event.seq for event in (await store.turns.glance(session, asked.id, "-", 60)).events] == [2, 3]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_the_scan_of_a_replay_does_not_grow_with_earlier_turns(store: Store, redis: Redis, moment: str) -> None:
+    session = await store.sessions.create()
+    for number in range(50):
+        await converse(store, session, turn(str(number)))
+    asked = turn()
+    await store.turns.submit(session, asked, 8)
+    if moment == "after":
+        await claim(store, session)
+    before = (await redis.info("stats"))["total_net_output_bytes"]
+    await store.turns.glance(session, asked.id, "-", 60)
+    assert (await redis.info("stats"))["total_net_output_bytes"] - before < 10_000
