@@ -21,7 +21,7 @@ from visavis.dialogue.store_client import session_keys
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MANY = 10_000
-SESSIONS_AT_ONCE = 50
+SESSIONS_AT_ONCE = 16  # fewer than connections to the store
 
 
 @pytest.fixture(scope="module")
