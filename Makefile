@@ -14,7 +14,7 @@ NPM_PACKAGES := typescript@7 deep-chat@2.4
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
-.PHONY: help serve test test-all check format types lines clean system-packages
+.PHONY: help serve test test-all gpu-check check format types lines clean system-packages
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,10 @@ test: check system-packages node_modules ## check, then the tests that CI runs
 
 test-all: check system-packages node_modules ## check, then every test, slow ones too
 	@$(BIN)/python -m pytest $(ARGS)
+
+gpu-check: $(VENV)/.core ## on a machine with a CUDA device (and TORCH_INDEX): equal answers, memory, then the benchmark
+	@$(BIN)/python -m visavis.models.gpu_check $(ARGS)
+	@$(BIN)/visavis bench --device cuda --out gpu-check
 
 check: $(VENV)/.dev ## format, lint, types; prints the size of the product
 	@$(BIN)/ruff format --check .

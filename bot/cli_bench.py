@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visavis.bot.cli_options import Model, fail, read_settings, run, sentences
+from visavis.bot.cli_options import Device, Model, fail, read_settings, run, sentences
 
 
 def bench(
@@ -19,13 +19,14 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.svg.")] = None,
     model: Model = None,
+    device: Device = None,
 ) -> None:
     """Compare visavis with the same weights under `generate` (one by one, in batches) and LitServe.
 
     32 people ask four questions each about a picture of their own, over the real websocket and store. All contestants
     take turns, five times; with a busy machine there is no verdict.
     """
-    settings = read_settings(model=model, threads=threads)
+    settings = read_settings(model=model, threads=threads, device=device or "cpu")
     from rich.console import Console
 
     from visavis.bot.bench.command import bench as run_bench

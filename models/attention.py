@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visavis.models.dropout import Dropout
 from visavis.models.kv_cache import KeyValue
 
 
@@ -69,4 +70,4 @@ class FeedForward(nn.Sequential):
     """Linear, GELU, Linear."""
 
     def __init__(self, width: int, inner: int, dropout: float = 0.0) -> None:
-        super().__init__(nn.Linear(width, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width))
+        super().__init__(nn.Linear(width, inner), nn.GELU(), Dropout(dropout), nn.Linear(inner, width))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from visavis.models.attention import Attention, FeedForward
 from visavis.models.config import DecoderConfig
+from visavis.models.dropout import Dropout
 from visavis.models.kv_cache import Cache, GrowingCache, KeyValue
 
 
@@ -25,7 +26,7 @@ class DecoderLayer(nn.Module):
         self.self_attention = Attention(width, heads)
         self.cross_attention = Attention(width, heads)
         self.feed_forward = FeedForward(width, inner, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -57,7 +58,7 @@ class GenerationDecoder(nn.Module):
         self.token_embedding = nn.Embedding(config.vocab_size, width)
         self.position_embedding = nn.Embedding(config.max_positions, width)
         self.embedding_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(
             DecoderLayer(width, heads, config.intermediate_size, config.dropout)
             for _ in range(config.num_hidden_layers)

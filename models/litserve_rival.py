@@ -21,13 +21,13 @@ BATCH_TIMEOUT_S = 0.05
 class GenerateApi(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
     """One turn a request: base64 of a picture, a question, the history and the length of the answer."""
 
-    def __init__(self, folder: Path, threads: int, **options: Any) -> None:
+    def __init__(self, folder: Path, threads: int, device: str, **options: Any) -> None:
         super().__init__(**options)
-        self._folder, self._threads = folder, threads
+        self._given = folder, threads, device
 
     def setup(self, device: Any) -> None:
         """Load the weights in the worker."""
-        self.rival = GenerateRival(self._folder, self._threads)
+        self.rival = GenerateRival(*self._given)
 
     def decode_request(self, request):  # type: ignore[no-untyped-def]  # an annotation would be taken for the form
         """JSON to a turn."""
@@ -58,8 +58,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    api = GenerateApi(options.model, options.threads, max_batch_size=options.batch, batch_timeout=BATCH_TIMEOUT_S)
+    given = options.model, options.threads, options.device
+    api = GenerateApi(*given, max_batch_size=options.batch, batch_timeout=BATCH_TIMEOUT_S)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=600, track_requests=False)
     server.run(host="127.0.0.1", port=options.port, num_api_servers=1, generate_client_file=False, log_level="error")
 

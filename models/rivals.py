@@ -29,14 +29,14 @@ Talk = tuple[bytes, Sequence[str], Sequence[int]]
 
 
 class GenerateRival:
-    """`generate` in fp32 on a CPU, with transformers' own cache of keys and values within an answer."""
+    """`generate` in fp32, with transformers' own cache of keys and values within an answer."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, device: str = "cpu") -> None:
         torch.set_num_threads(threads)
-        plain, self.processor = load_model(folder, "cpu")
+        plain, self.processor = load_model(folder, device)
         self.model = VisavisForConditionalGeneration(VisavisConfig.of(plain.config))
         self.model.load_state_dict(plain.state_dict())
-        self.model.train(False)
+        self.model.train(False).to(plain.device)
         self._states: ByteCache[str, ImageState] = ByteCache(1 << 30, lambda state: state.nbytes)
 
     def sequential(self, talks: Sequence[Talk]) -> tuple[float, list[list[str]]]:
@@ -65,7 +65,8 @@ class GenerateRival:
     @torch.inference_mode()
     def answer(self, turns: Sequence[Turn], *, cached: bool = False) -> list[str]:
         """The answers to turns in one batch."""
-        text = self.processor.encode_questions([(question, history) for _, question, history, _ in turns])
+        encoded = self.processor.encode_questions([(question, history) for _, question, history, _ in turns])
+        text = {name: ids.to(self.model.device) for name, ids in encoded.items()}
         longest = max(length for *_, length in turns)
         picture = {"encoder_outputs": self._encoder_outputs(turns, text)} if cached else self._pixels(turns)
         options = {"do_sample": False, "min_new_tokens": longest, "max_new_tokens": longest}
@@ -81,7 +82,8 @@ class GenerateRival:
         return self.processor.decode_answer(ids).replace("\ufffd", "").strip()
 
     def _pixels(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
-        return {"pixel_values": self.processor.pixel_values([decode_picture(picture) for picture, *_ in turns])}
+        pixels = self.processor.pixel_values([decode_picture(picture) for picture, *_ in turns])
+        return {"pixel_values": pixels.to(self.model.device)}
 
     def _encoder_outputs(self, turns: Sequence[Turn], text: dict[str, Tensor]) -> EncodedMemory:
         states = [self._state(picture) for picture, *_ in turns]
@@ -97,7 +99,7 @@ class GenerateRival:
     def _state(self, picture: bytes) -> ImageState:
         state = self._states.get(image_id(picture))
         if state is None:
-            pixels = self.processor.pixel_values(decode_picture(picture))
+            pixels = self.processor.pixel_values(decode_picture(picture)).to(self.model.device)
             state = self.model.image_state(self.model.encode_image(pixels))
             self._states.put(image_id(picture), state)
         return state

@@ -26,8 +26,9 @@ _REPEATS = 9
 @torch.inference_mode()
 def rooflines(model: VisavisModel, processor: Processor) -> dict[str, float]:
     """`encoder`: share of the matrix product's rate; `decode`: the least time of a step of 32 rows over its own."""
-    flops_per_s, bytes_per_s = _product_rate(), _read_rate()
-    pixels = torch.zeros(1, 3, processor.images.size, processor.images.size)
+    device = model.device
+    flops_per_s, bytes_per_s = _product_rate(device), _read_rate(device)
+    pixels = torch.zeros(1, 3, processor.images.size, processor.images.size, device=device)
     encoder_flops = _flops(lambda: model.encode_image(pixels))
     encoder_s = _fastest(lambda: model.encode_image(pixels))
     batch, nbytes = _full_batch(model, pixels)
@@ -38,7 +39,7 @@ def rooflines(model: VisavisModel, processor: Processor) -> dict[str, float]:
 
 def _full_batch(model: VisavisModel, pixels: torch.Tensor) -> tuple[DecodeBatch, int]:
     """32 running rows, and the bytes that a step has to read: weights once, and every row's memory."""
-    text = torch.ones(1, TEXT_TOKENS, dtype=torch.long)
+    text = torch.ones(1, TEXT_TOKENS, dtype=torch.long, device=pixels.device)
     memory = model.fuse(model.image_state(model.encode_image(pixels)), text, text, text * 0)
     batch = DecodeBatch(model, ROWS)
     for _ in range(ROWS):
@@ -47,13 +48,13 @@ def _full_batch(model: VisavisModel, pixels: torch.Tensor) -> tuple[DecodeBatch,
     return batch, weights + ROWS * sum(layer.nbytes for layer in memory.layers)
 
 
-def _product_rate() -> float:
-    left, right = torch.randn(_SIZE, _SIZE), torch.randn(_SIZE, _SIZE)
+def _product_rate(device: torch.device) -> float:
+    left, right = torch.randn(2, _SIZE, _SIZE, device=device)
     return 2 * _SIZE**3 / _fastest(lambda: left @ right)
 
 
-def _read_rate() -> float:
-    values = torch.ones(_READ)
+def _read_rate(device: torch.device) -> float:
+    values = torch.ones(_READ, device=device)
     return values.nbytes / _fastest(values.sum)
 
 
@@ -68,5 +69,7 @@ def _fastest(work: Callable[[], object]) -> float:
     for _ in range(_REPEATS):
         started = time.perf_counter()
         work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return min(times)

@@ -28,7 +28,7 @@ async def bench(settings: Settings, *, workers: int, quick: bool, console: Conso
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for the rivals, too: spinning threads would cost them most
     threads, folder = settings.threads or os.cpu_count() or 1, model_folder(settings.model)
-    known = facts(threads) | {"gateways": workers, "quick": quick}
+    known = facts(threads) | {"device": settings.device, "gateways": workers, "quick": quick}
     common = settings.model_copy(update={"gateways": workers, "threads": threads})
     plan = QUICK if quick else Plan()
     with _progress(console) as progress:
@@ -36,8 +36,8 @@ async def bench(settings: Settings, *, workers: int, quick: bool, console: Conso
         async with (
             running_stack(common.model_copy(update={"precision": "fp32"})) as fp32,
             running_stack(common) as default,
-            generate_rivals(folder, threads) as generate,
-            litserve_rival(folder, threads, PEOPLE) as litserve,
+            generate_rivals(folder, threads, settings.device) as generate,
+            litserve_rival(folder, threads, PEOPLE, settings.device) as litserve,
         ):
             contest = Contest(fp32, default, generate, litserve, plan, lambda name: _show(progress, task, name))
             results = await contest.run()

@@ -13,11 +13,11 @@ _RIVAL: list[GenerateRival] = []
 Timed = tuple[float, list[list[str]]]
 
 
-def load(folder: Path, threads: int) -> None:
+def load(folder: Path, threads: int, device: str) -> None:
     """Import torch and load the weights."""
     from visavis.models.rivals import GenerateRival
 
-    _RIVAL.append(GenerateRival(folder, threads))
+    _RIVAL.append(GenerateRival(folder, threads, device))
 
 
 def sequential(talks: Sequence[Talk]) -> Timed:

@@ -67,16 +67,18 @@ class GenerateRivals:
 
 
 @contextlib.asynccontextmanager
-async def generate_rivals(folder: Path, threads: int) -> AsyncIterator[GenerateRivals]:
+async def generate_rivals(folder: Path, threads: int, device: str = "cpu") -> AsyncIterator[GenerateRivals]:
     """Start the process and load the weights; it is ended at once, whatever it does, when the context is left."""
-    with multiprocessing.get_context("spawn").Pool(1, rival_process.load, (folder, threads)) as pool:
+    with multiprocessing.get_context("spawn").Pool(1, rival_process.load, (folder, threads, device)) as pool:
         rivals = GenerateRivals(pool)
         await rivals.token_ids(["warm"])
         yield rivals
 
 
 @contextlib.asynccontextmanager
-async def litserve_rival(folder: Path, threads: int, batch: int) -> AsyncIterator[LitServeRival | None]:
+async def litserve_rival(
+    folder: Path, threads: int, batch: int, device: str = "cpu"
+) -> AsyncIterator[LitServeRival | None]:
     """Start LitServe; None where it is not installed or does not start."""
     if importlib.util.find_spec("litserve") is None:
         yield None
@@ -85,6 +87,7 @@ async def litserve_rival(folder: Path, threads: int, batch: int) -> AsyncIterato
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--model", str(folder), "--threads", str(threads), "--batch", str(batch), "--port", str(port)]
+    options += ["--device", device]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "visavis.models.litserve_rival", *options),
         stdout=asyncio.subprocess.DEVNULL,

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visavis.models.bert import Layer
+from visavis.models.dropout import Dropout
 from visavis.models.fusion.interface import Fused
 from visavis.models.fusion.packing import last, pack, unpack
 from visavis.models.kv_cache import KeyValue
@@ -47,7 +48,7 @@ class MmbtFusion(nn.Module):
         self.positions = nn.Embedding(1 + grid * grid * (2 if cells else 1), width)
         self.region_norm = nn.LayerNorm(width, sizes.layer_norm_eps)
         self.bert = nn.ModuleList(Layer(sizes) for _ in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def remember(self, patches: Tensor) -> tuple[KeyValue, ...]:
         """Nothing but the patches themselves is needed."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -110,6 +111,19 @@ class EpochRows:
         assert self.lessons is not None
         shown, examples = self.lessons.lesson(photo, chance)
         return replace(make_row(photo, examples, self.processor, self.mix.max_tokens), shown=shown)
+
+
+Item = TypeVar("Item")
+_END: Any = object()
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made in a thread while the one before is used."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, _END)
+        while (item := coming.result()) is not _END:
+            coming = maker.submit(next, items, _END)
+            yield item
 
 
 def mirrored_example(example: Example) -> Example:

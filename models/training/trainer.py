@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from visavis.models.processor import Processor
-from visavis.models.training.batches import EpochRows, Mix, Row
+from visavis.models.training.batches import EpochRows, Mix, Row, one_ahead
 from visavis.models.training.curriculum import Curriculum
 from visavis.models.training.data import Photo
 from visavis.models.training.export import export_checkpoint
@@ -129,7 +129,7 @@ class Trainer:
 
     def _rest_of_epoch(self) -> Iterator[tuple[int, list[Row]]]:
         seen = 0
-        for photos, rows in self.rows.batches(self.settings.seed + self.position.epoch):
+        for photos, rows in one_ahead(self.rows.batches(self.settings.seed + self.position.epoch)):
             if seen >= self.position.photos:
                 yield photos, rows
             seen += photos
