@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_chat_model import FakeChatModel
 
 from visavis.dialogue import wire
 from visavis.dialogue.commands import COMMANDS, CommandName
@@ -14,6 +15,7 @@ from visavis.dialogue.errors import ErrorCode, RateLimited
 from visavis.dialogue.events import EventName, TurnCompleted, Usage
 from visavis.dialogue.explaining import Explanation, WordMap
 from visavis.dialogue.limits import Limits
+from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.persons import Receipt
 from visavis.dialogue.sockets import CloseCode
 from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Role, Session, SessionSummary, Turn, answer_turn
@@ -28,7 +30,7 @@ FINAL = TurnCompleted(
 )
 EXCHANGE = Exchange(Turn("t", Role.USER, ""), answer_turn(FINAL, 0.0, Feedback(1)))
 FRAMES = [
-    wire.ready_frame(Session("s"), "m", Limits(), "web:a"),
+    wire.ready_frame(Session("s"), ModelChoice({"m": FakeChatModel()}), Limits(), "web:a"),
     wire.image_stored_frame("id", ImageRef("i", 1, 1, "image/png", 1)),
     wire.history_frame(Session("s", (EXCHANGE,))),
     wire.sessions_frame([SessionSummary("s", "t", 0.0, 1)]),
