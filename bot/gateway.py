@@ -74,12 +74,18 @@ async def run_gateway(app: Starlette, settings: Settings, listener: socket.socke
         drain.cancel()
 
 
+TALKATIVE = ("openai", "anthropic", "google", "google_genai", "ollama", "httpx", "httpcore")
+"""Loggers of libraries that write down requests at `debug`."""
+
+
 def log_at(level: str) -> None:
-    """Log to standard error, but never what people say: at `debug`, uvicorn would write down every frame. It also
-    complains of each handshake that is refused, although it has sent the refusal."""
+    """Log to standard error, but never what people say: at `debug`, uvicorn would write down every frame, and clients of
+    other people's models every request. uvicorn also complains of each handshake that it has refused."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     server = logging.getLogger("uvicorn.error")
     server.setLevel(max(server.getEffectiveLevel(), logging.INFO))
+    for talkative in TALKATIVE:
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     server.addFilter(lambda record: "without completing handshake" not in record.getMessage())
 
 

@@ -64,6 +64,8 @@ class PersonStore:
         code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_LENGTH))
         with store_errors():
             await self._redis.set(_code_key(code), person, ex=LINK_TTL_S)
+            await self._redis.sadd(_codes_key(person), code)  # so that `forget` finds it
+            await self._redis.expire(_codes_key(person), LINK_TTL_S)
         return "-".join(code[start : start + 4] for start in range(0, _CODE_LENGTH, 4))
 
     async def accept_link(self, person: str, code: str) -> list[str]:
@@ -88,12 +90,18 @@ class PersonStore:
         """Delete what is kept about a person beside the sessions."""
         with store_errors():
             for name in names:
-                for key in (person_key(name), _names_key(name)):
+                codes: Any = await self._redis.smembers(_codes_key(name))
+                open_codes = (_code_key(code.decode()) for code in codes)
+                for key in (*open_codes, _codes_key(name), person_key(name), _names_key(name)):
                     await self._redis.delete(key)
 
 
 def _names_key(person: str) -> str:
     return f"visavis:names:{person}"
+
+
+def _codes_key(person: str) -> str:
+    return f"visavis:codes:{person}"
 
 
 def _code_key(code: str) -> str:

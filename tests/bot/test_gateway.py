@@ -29,3 +29,14 @@ async def test_the_log_holds_neither_what_people_say_nor_a_complaint_for_each_re
     records = [record for record in caplog.records if record.name.startswith(("uvicorn", "visavis"))]
     assert records
     assert not [record for record in records if "secret" in record.getMessage() or record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("library", ["openai._base_client", "anthropic._base_client", "httpx", "httpcore.http11"])
+def test_requests_to_other_peoples_models_are_not_logged(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = logging.getLogger(library.split(".")[0])
+    monkeypatch.setattr(family, "level", logging.NOTSET)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "filters", [])
+    monkeypatch.setattr(logging.root, "level", logging.DEBUG)
+    log_at("debug")
+    assert not logging.getLogger(library).isEnabledFor(logging.INFO)
+    assert logging.getLogger(library).isEnabledFor(logging.WARNING)

@@ -437,6 +437,7 @@ async def test_two_channels_are_joined_by_a_code_and_forgotten_at_once(room: Roo
     other.say(turn("And a dog?"))
     await other.hear_turn()
     assert len((await other.ask({"type": "sessions"}))["sessions"]) == 1
+    assert (await web.ask({"type": "link"}))["type"] == "link", "a code that nobody brings is forgotten, too"
     forgotten = await other.ask({"type": "forget", "everything": True})
     assert {name: forgotten["receipt"][name] for name in ("session", "sessions", "turns", "images")} == {
         "session": None,
