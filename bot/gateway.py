@@ -79,8 +79,8 @@ TALKATIVE = ("openai", "anthropic", "google", "google_genai", "ollama", "httpx",
 
 
 def log_at(level: str) -> None:
-    """Log to standard error, but never what people say: at `debug`, uvicorn would write down every frame, and clients of
-    other people's models every request. uvicorn also complains of each handshake that it has refused."""
+    """Log to standard error, but never what people say: at `debug`, uvicorn would write down every frame, and
+    clients of other people's models every request. uvicorn also complains of each handshake that it has refused."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     server = logging.getLogger("uvicorn.error")
     server.setLevel(max(server.getEffectiveLevel(), logging.INFO))
