@@ -46,7 +46,11 @@ def store_errors() -> Iterator[None]:
     cancelled = _cancel_requests()
     try:
         yield
-    except (RedisError, OSError) as error:
+    except Exception as error:
+        if _cancel_requests() > cancelled:  # redis-py, cancelled while it connects, may fail in its own ways instead
+            raise asyncio.CancelledError from error
+        if not isinstance(error, RedisError | OSError):
+            raise
         raise StoreUnavailable("The conversation store does not answer; please try again in a moment.") from error
     if _cancel_requests() > cancelled:  # redis-py waits by `wait_for`, which in Python 3.11 may swallow a cancellation
         raise asyncio.CancelledError

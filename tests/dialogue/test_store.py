@@ -12,6 +12,7 @@ from visavis.dialogue.errors import BadRequest, Busy, StoreUnavailable, UnknownI
 from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnCompleted
 from visavis.dialogue.images import NormalisedImage
 from visavis.dialogue.store import Store
+from visavis.dialogue.store_client import store_errors
 from visavis.dialogue.store_turns import Claim
 from visavis.dialogue.turns import Feedback, ImageRef, Region, Role, Session, Status, Turn
 
@@ -443,3 +444,18 @@ async def test_the_scan_of_a_replay_does_not_grow_with_earlier_turns(store: Stor
     before = (await redis.info("stats"))["total_net_output_bytes"]
     await store.turns.glance(session, asked.id, "-", 60)
     assert (await redis.info("stats"))["total_net_output_bytes"] - before < 10_000
+
+
+async def test_a_cancellation_that_the_client_turns_into_an_error_of_its_own_is_one() -> None:
+    async def broken_while_cancelled() -> None:
+        with store_errors():
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise AttributeError("writelines") from None
+
+    task = asyncio.create_task(broken_while_cancelled())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
