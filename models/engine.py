@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from operator import mul
 from types import TracebackType
 
 import torch
 
 from visavis.models.cuda_graph import GraphedStep
-from visavis.models.engine_jobs import EngineCounters, Job, WaitingLine
+from visavis.models.engine_jobs import EngineCounters, Event, Job, WaitingLine
 from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
 from visavis.models.generation import Completion, Embedding, GenerationChunk, GenerationRequest, WordHeat, spoken
 from visavis.models.image_states import ImageStates
@@ -69,7 +70,7 @@ class InferenceEngine:
         self.images = ImageStates(
             model, processor, self.counters, cache_bytes=cache_bytes, limits=limits, reader=reader
         )
-        self._compares = model.shared is not None
+        self._scale = None if model.shared is None else model.shared.scale.item()
         self._line = WaitingLine(max_queue)
         self._scheduler = Scheduler(
             model.train(False),
@@ -171,15 +172,9 @@ class InferenceEngine:
         request = replace(request, question=clean_text(request.question))
         if reply_without_model(request.question, has_picture=True) is not None:
             return ()
-        job = self._submit(request, answer)
-        try:
-            event = await job.events.get()
-        finally:
-            self._abandon(job)
-        if isinstance(event, ModelError):
-            raise event
-        assert isinstance(event, tuple)
-        return event
+        heat = await self._outcome(self._submit(request, answer))
+        assert isinstance(heat, tuple)
+        return heat
 
     async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
         """How well a text fits each of some pictures; the softmax of these numbers says which of them is meant.
@@ -189,23 +184,13 @@ class InferenceEngine:
         Raises:
             as `stream`; UnknownImage names all that are missing.
         """
-        if not self._compares:
+        if self._scale is None or not images:
             return ()
-        request = GenerationRequest(clean_text(text))
         if missing := [image for image in images if not self.images.holds(Look(image))]:
             raise UnknownImage(missing)
-        return tuple([await self._likeness(replace(request, image=image)) for image in images])
-
-    async def _likeness(self, request: GenerationRequest) -> float:
-        job = self._submit(request, compares=True)
-        try:
-            event = await job.events.get()
-        finally:
-            self._abandon(job)
-        if isinstance(event, ModelError):
-            raise event
-        assert isinstance(event, float)
-        return event
+        words = (await self.embed(text)).vector
+        pictures = [(await self.embed(image=image)).vector for image in images]
+        return tuple(self._scale * sum(map(mul, words, picture)) for picture in pictures)
 
     async def embed(self, text: str = "", *, image: str | None = None) -> Embedding:
         """A text, or a picture that is held, in the space that they share; it waits in line like a question.
@@ -213,17 +198,11 @@ class InferenceEngine:
         Raises:
             as `stream`; NoSharedSpace: the model has none.
         """
-        if not self._compares:
+        if self._scale is None:
             raise NoSharedSpace
-        job = self._submit(GenerationRequest(clean_text(text), image=image), embeds=True)
-        try:
-            event = await job.events.get()
-        finally:
-            self._abandon(job)
-        if isinstance(event, ModelError):
-            raise event
-        assert isinstance(event, Embedding)
-        return event
+        embedding = await self._outcome(self._submit(GenerationRequest(clean_text(text), image=image), embeds=True))
+        assert isinstance(embedding, Embedding)
+        return embedding
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """The whole answer at once; raises what `stream` raises. Cancelling stops the work."""
@@ -233,16 +212,24 @@ class InferenceEngine:
                     return chunk.completion
         raise AssertionError("a stream ends with a completion or an error")
 
-    def _submit(
-        self, request: GenerationRequest, answer: str | None = None, *, compares: bool = False, embeds: bool = False
-    ) -> Job:
+    async def _outcome(self, job: Job) -> Event:
+        """The one thing that a job gives for which no words are decoded."""
+        try:
+            event = await job.events.get()
+        finally:
+            self._abandon(job)
+        if isinstance(event, ModelError):
+            raise event
+        return event
+
+    def _submit(self, request: GenerationRequest, answer: str | None = None, *, embeds: bool = False) -> Job:
         assert request.image is not None or embeds, "what has no picture is answered without the model"
-        question = "" if compares or embeds else request.question  # no words are read for a comparison
-        look = self.images.look(request.image or "", request.region, question)
+        # What is embedded asks for nothing that had to be read in the picture.
+        look = self.images.look(request.image or "", request.region, "" if embeds else request.question)
         if request.image is not None and not self.images.holds(look):
             raise UnknownImage([request.image])
         wait_s = math.inf if request.deadline_s is None or answer is not None else request.deadline_s
-        job = Job(request, look, time.monotonic() + wait_s, asyncio.get_running_loop(), answer, compares, embeds)
+        job = Job(request, look, time.monotonic() + wait_s, asyncio.get_running_loop(), answer, embeds)
         try:
             self._line.append(job)
         except Busy:

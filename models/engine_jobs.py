@@ -18,7 +18,7 @@ from visavis.models.image_states import ImageCounters
 from visavis.models.looks import Look
 from visavis.models.visavis_model import ImageState
 
-Event = GenerationChunk | ModelError | tuple[WordHeat, ...] | float | Embedding
+Event = GenerationChunk | ModelError | tuple[WordHeat, ...] | Embedding
 
 
 @dataclass
@@ -36,16 +36,15 @@ class EngineCounters(ImageCounters):
 
 @dataclass(eq=False)
 class Job:
-    """A question on its way with its `look` at a picture, an `answer` to be explained, a text that it `compares` with
-    the picture, or something that it `embeds`: the picture, or a text without one. The worker fills `events` and holds
-    the `image` that it encoded for it; the reader sets `abandoned` when it leaves."""
+    """A question on its way with its `look` at a picture, an `answer` to be explained, or something that it `embeds`:
+    the picture, or a text without one. The worker fills `events` and holds the `image` that it encoded for it; the
+    reader sets `abandoned` when it leaves."""
 
     request: GenerationRequest
     look: Look
     deadline: float
     loop: asyncio.AbstractEventLoop
     answer: str | None = None
-    compares: bool = False
     embeds: bool = False
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)  # bounded by answer length
     abandoned: bool = False
@@ -55,7 +54,7 @@ class Job:
     @property
     def takes_row(self) -> bool:
         """True if words are to be decoded for it."""
-        return self.answer is None and not self.compares and not self.embeds
+        return self.answer is None and not self.embeds
 
     @property
     def looks(self) -> bool:

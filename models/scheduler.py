@@ -149,8 +149,6 @@ class Scheduler:
             with self._failing(job):
                 if job.embeds:
                     self._outbox.put(job, _embedding(self._model.embed_pictures(state), state.patches.shape[1]))
-                elif job.compares:
-                    self._compare(job, state)
                 elif job.answer is not None:
                     self._explain(job, job.answer, state)
                 elif state.photo is not None and float(state.photo) < IS_A_PHOTO:
@@ -170,9 +168,6 @@ class Scheduler:
         memory, _, _ = self._fuse(job.request, state)
         heat = word_heat(self._model, self._processor, memory, answer, state.shown, region=job.look.region)
         self._outbox.put(job, heat)
-
-    def _compare(self, job: Job, state: ImageState) -> None:
-        self._outbox.put(job, float(self._model.likeness(state, *self._encoded(job.request))))
 
     def _state(self, job: Job) -> ImageState | None:
         if job.image is not None:

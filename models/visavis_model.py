@@ -196,11 +196,6 @@ class VisavisModel(nn.Module):
         states = self.encoder.read(input_ids, attention_mask, token_type_ids)
         return self._space.embed_texts(states, attention_mask)
 
-    def likeness(self, image: ImageState, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """How well a text (1, T) fits pictures: (N,) logits, whose softmax says which is meant. Raises as above."""
-        text = self.embed_texts(input_ids, attention_mask, token_type_ids)
-        return self._space.scale * (self.embed_pictures(image) @ text[0])
-
     @property
     def _space(self) -> SharedSpace:
         if self.shared is None:

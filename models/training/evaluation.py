@@ -68,12 +68,17 @@ def evaluate(
         check_installed()
     model, processor = load_model(model_dir, device)
     serve_with(model, precision)
+    tell = advance or (lambda done, total: None)
+    sighted, blinded = ([item for item in items if (item.image is None) is blank] for blank in (False, True))
     with InferenceEngine(model, processor, model_name=model_dir.name, reader=WordReader.find()) as engine:
-        photos = list(dict.fromkeys(item.image for item in items if item.image is not None))
+        photos = list(dict.fromkeys(item.image for item in sighted if item.image is not None))
         speed = asyncio.run(measure_speed(engine, model, processor, photos[:SPEED_PHOTOS])) if photos else None
-        replies = asyncio.run(ask_all(engine, items, advance or (lambda done, total: None)))
+        replies = asyncio.run(ask_all(engine, sighted, lambda done, _: tell(done, len(items))))
         probes = asyncio.run(_probe(engine, options, photos))
-    answers = score_answers(items, replies)
+    model.encoder.photo_head = None  # a grey picture is no photo, and its questions are to be answered all the same
+    with InferenceEngine(model, processor) as engine:
+        replies += asyncio.run(ask_all(engine, blinded, lambda done, _: tell(len(sighted) + done, len(items))))
+    answers = score_answers([*sighted, *blinded], replies)
     if options.nonphotos is not None:
         photo_replies = [answer.said for answer in answers if answer.item.image is not None]
         probes["nonphotos"]["false_alarms"] = share(said in NOT_A_PHOTO for said in photo_replies)

@@ -55,3 +55,8 @@ def photos(tmp_path: Path) -> list[Photo]:
 @pytest.fixture
 def settings(tmp_path: Path) -> TrainingSettings:
     return tiny_training.quick_settings(tmp_path)
+
+
+@pytest.fixture
+def tagging_model(tiny_processor: Processor) -> VisavisModel:
+    return tiny_checkpoint.tagging_model(tiny_processor)

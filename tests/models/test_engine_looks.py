@@ -5,11 +5,9 @@ from dataclasses import replace
 
 import pytest
 import tiny_checkpoint
-import torch
 from PIL import Image
 
-from visavis.models.confidence import Calibration, confidence
-from visavis.models.config import ModelConfig, ObjectConfig
+from visavis.models.confidence import confidence
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import GenerationRequest, Region
 from visavis.models.processor import Processor
@@ -36,37 +34,6 @@ class CountingReader(WordReader):
 @pytest.fixture
 def reader() -> CountingReader:
     return CountingReader()
-
-
-@pytest.fixture
-def tagging_model(tiny_processor: Processor) -> VisavisModel:
-    tiny = tiny_checkpoint.tiny_model(tiny_processor).config
-    torch.manual_seed(3)
-    model = VisavisModel(
-        ModelConfig(
-            tiny.vision,
-            tiny.text,
-            ObjectConfig(resolution=64, head_size=16, kinds=5, read_tokens=8),
-            tiny.fusion,
-            tiny.decoder,
-            Calibration(1.0, 0.5, 0.0, 0.0, 0.25),
-            photo_head=True,
-        )
-    )
-    with torch.no_grad():
-        for parameter in model.decoder.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(20)
-    set_photo(model, True)
-    return model.eval()
-
-
-def set_photo(model: VisavisModel, is_photo: bool) -> None:
-    head = model.encoder.photo_head
-    assert head is not None
-    with torch.no_grad():
-        head.linear.weight.zero_()
-        head.linear.bias.fill_(5 if is_photo else -5)
 
 
 @pytest.fixture
@@ -117,7 +84,7 @@ async def test_a_part_is_a_look_of_its_own(engine: InferenceEngine, request_: Ge
 async def test_what_is_no_photo_is_not_described(
     engine: InferenceEngine, request_: GenerationRequest, tagging_model: VisavisModel
 ) -> None:
-    set_photo(tagging_model, False)
+    tiny_checkpoint.set_photo(tagging_model, False)
     reply = await engine.generate(request_)
     assert reply.text in NOT_A_PHOTO
     assert reply.confidence is None

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tiny_checkpoint import set_photo
 
 from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest
 from visavis.models.processor import Processor
-from visavis.models.training.evaluation import ask_all, collect_items, describe_model
+from visavis.models.replies import NOT_A_PHOTO
+from visavis.models.training.evaluation import ask_all, collect_items, describe_model, evaluate
 from visavis.models.training.evaluation_items import (
     BLANK_QUESTION,
     Blank,
@@ -283,6 +285,16 @@ def test_the_command_evaluates_a_checkpoint_through_the_engine(
     assert [figures[section]["n"] for section in Section] == [2, 2, 2, 1]
     assert figures["questions"]["prior"] is not None
     assert len((tmp_path / "said.jsonl").read_text().splitlines()) == 2 + 2 + 2 + 1 + (2 + 2)
+
+
+def test_blanked_pictures_are_answered_by_a_model_that_refuses_what_is_no_photo(
+    options: EvaluationOptions, tmp_path: Path, tagging_model: VisavisModel, tiny_processor: Processor
+) -> None:
+    set_photo(tagging_model, False)
+    export_checkpoint(tagging_model, tiny_processor, tmp_path / "tiny")
+    _, answers = evaluate(tmp_path / "tiny", EvaluationOptions(questions=options.questions), device="cpu")
+    refused = {answer.item.image is None: answer.said in NOT_A_PHOTO for answer in answers}
+    assert refused == {False: True, True: False}
 
 
 def test_predictions_that_cannot_be_written_are_refused_before_the_run(
