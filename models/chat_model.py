@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
-from anyio.from_thread import start_blocking_portal
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream, generate_from_stream
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from visavis.models.chat_messages import read_conversation
@@ -33,6 +31,7 @@ from visavis.models.generation import (
     WordHeat,
 )
 from visavis.models.model_client import ModelClient
+from visavis.models.streamed_chat_model import StreamedChatModel
 
 if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
@@ -49,7 +48,7 @@ class ImageSource(Protocol):
         ...
 
 
-class VisavisChatModel(BaseChatModel):
+class VisavisChatModel(StreamedChatModel):
     """Answers questions about pictures; give it either an `engine` or a `base_url` (`http://.../v1`, `unix:///...`).
 
     Pictures come as `{"type": "image", "file_id": sha256}` (read from `image_source` when the model does not hold them
@@ -146,41 +145,6 @@ class VisavisChatModel(BaseChatModel):
         async with contextlib.aclosing(self._answer(request, conversation.inline)) as chunks:
             async for chunk in chunks:
                 yield self._message(chunk)
-
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return await agenerate_from_stream(self._astream(messages, stop, run_manager, **kwargs))
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        """The same from a thread without an event loop: one is run beside it for this call."""
-        with start_blocking_portal() as portal:
-            chunks = self._astream(messages, stop, **kwargs)
-            try:
-                while (chunk := portal.call(anext, chunks, None)) is not None:
-                    yield chunk
-            finally:
-                portal.call(chunks.aclose)
-                portal.call(self.aclose)
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
 
     async def _answer(
         self, request: GenerationRequest, inline: Mapping[str, bytes]

@@ -1,6 +1,7 @@
 """What providers' clients raise -> a few errors of ours, by HTTP status and kind; no client library is imported.
 
-The words of a provider go to the log alone, as one line without the key: they may hold what people said and worse.
+A provider's words may hold what people said. Those about keys and names of models (which are read before anything that
+was said) go to the log, one line without the key; of all others the log has kind and status.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _REFUSALS = frozenset({400, 413, 415, 422})
+_AT_THE_DOOR = frozenset({401, 403, 404})
 _LONGEST_LINE = 300
 _NOTHING_CAME = "No generation chunks were returned"  # LangChain, of a stream that ends at once
 
@@ -71,8 +73,8 @@ def translated(error: Exception, name: str, secrets: Iterable[str]) -> ProviderE
     if str(error) == _NOTHING_CAME:
         return BrokeOff()
     status = _status(error)
-    words = redacted(str(error), secrets).splitlines() or [""]
-    log.warning("%s: %s %s: %s", name, type(error).__name__, status or "", words[0][:_LONGEST_LINE])
+    words = (redacted(str(error), secrets).splitlines() or [""])[0][:_LONGEST_LINE] if status in _AT_THE_DOOR else ""
+    log.warning("%s: %s %s %s", name, type(error).__name__, status or "", words)
     if status in _LATER or (status is None and _is_about_the_way(error)):
         return Away(retry_after_s=_retry_after_s(error))
     if status in _REFUSALS or (status is None and isinstance(error, ValueError | TypeError)):

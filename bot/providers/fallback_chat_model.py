@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk
 from pydantic import Field
 
 from visavis.bot.providers.failures import TakesNoPictures
 from visavis.dialogue.errors import ErrorCode
+from visavis.models.streamed_chat_model import StreamedChatModel
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 _THE_QUESTION = frozenset(ErrorCode) - {ErrorCode.BUSY, ErrorCode.MODEL_ERROR, ErrorCode.INTERNAL_ERROR}
 
 
-class FallbackChatModel(BaseChatModel):
+class FallbackChatModel(StreamedChatModel):
     """`models` by name, in the order in which they are asked. Raises what the last one raises."""
 
     models: dict[str, Any] = Field(exclude=True, repr=False)
@@ -30,18 +31,6 @@ class FallbackChatModel(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "visavis-fallback"
-
-    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        raise NotImplementedError("ask with ainvoke or astream")
-
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return await agenerate_from_stream(self._astream(messages, stop, run_manager, **kwargs))
 
     def speaker(self, name: str) -> BaseChatModel | None:
         """The model that has told `name` as its own."""
@@ -59,7 +48,7 @@ class FallbackChatModel(BaseChatModel):
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
         last = next(reversed(self.models))
         for name, model in self.models.items():
             has_spoken = False

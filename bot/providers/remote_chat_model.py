@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage, SystemMessage, UsageMetadata
 from langchain_core.messages.ai import add_usage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk
 from pydantic import Field, PrivateAttr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from visavis.bot.providers.breaker import CircuitBreaker
 from visavis.bot.providers.failures import Away, BrokeOff, ProviderError, Refused, secrets_of, translated
 from visavis.bot.providers.messages import readable, without_system
+from visavis.models.streamed_chat_model import StreamedChatModel
 
 _ENDS = ("finish_reason", "stop_reason", "done_reason")
 # What each option is called by the chat models of LangChain.
@@ -67,7 +68,7 @@ class _Told:
         return text
 
 
-class RemoteChatModel(BaseChatModel):
+class RemoteChatModel(StreamedChatModel):
     """`inner` as `shown_name`. `tells_its_end`: an answer without a reason why it ended was cut off.
 
     `takes_pictures` and `takes_sampling` False: what is known not to be taken is not sent. Options of a call
@@ -96,18 +97,6 @@ class RemoteChatModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "visavis-remote"
 
-    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        raise NotImplementedError("ask with ainvoke or astream")
-
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return await agenerate_from_stream(self._astream(messages, stop, run_manager, **kwargs))
-
     async def aclose(self) -> None:
         """Close the connections that are kept open, where the provider's client can."""
         client = getattr(self.inner, "root_async_client", None) or getattr(self.inner, "_async_client", None)
@@ -121,7 +110,7 @@ class RemoteChatModel(BaseChatModel):
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
         region = kwargs.pop("region", None)
         messages = await readable(messages, self.image_source, region, pictures=self.takes_pictures)
         told = _Told()

@@ -43,6 +43,8 @@ class MoodyServer:
         if mood == "no temperature" and "temperature" in body:
             self.moods.insert(0, mood)
             return self._error(400, "Unsupported parameter: 'temperature'")
+        if mood == "echo":
+            return self._error(400, f"cannot read {body['messages'][-1]['content']}")
         if mood.isdecimal():
             return self._error(int(mood), f"no: {request.headers.get('authorization')}")
         return StreamingResponse(self._events(mood), media_type="text/event-stream")

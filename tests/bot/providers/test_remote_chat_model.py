@@ -15,6 +15,7 @@ from moody_server import WORDS, MoodyServer, running
 from tenacity import AsyncRetrying, RetryCallState
 
 from visavis.bot.providers.failures import Away, BrokeOff, Denied, Refused, TakesNoPictures
+from visavis.bot.providers.fallback_chat_model import FallbackChatModel
 from visavis.bot.providers.names import RemoteName
 from visavis.bot.providers.opening import open_remote
 from visavis.bot.providers.remote_chat_model import Patience, RemoteChatModel, pauses
@@ -199,6 +200,20 @@ async def test_no_right_to_ask_is_told_at_once_and_keys_are_not_logged(
     assert server.keys == [f"Bearer {KEY}"]
     assert mood in caplog.text
     assert KEY not in caplog.text + str(failure.value) + repr(model) + repr(failure.value.__cause__)
+
+
+async def test_what_a_provider_says_of_a_question_is_not_logged(
+    model: RemoteChatModel, server: MoodyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.moods = ["echo"] * 3
+    with caplog.at_level(logging.INFO, "visavis"), pytest.raises(Refused):
+        await ask(model, HumanMessage("My secret is blue."))
+    assert "400" in caplog.text and "blue" not in caplog.text
+
+
+def test_they_can_be_asked_from_a_thread_without_an_event_loop() -> None:
+    fake = RemoteChatModel(inner=FakeListChatModel(responses=["I am here."]), shown_name="fake")
+    assert FallbackChatModel(models={"fake": fake}).invoke("Are you?").text == "I am here."
 
 
 async def test_any_chat_model_of_langchain_will_do() -> None:
