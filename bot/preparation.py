@@ -34,8 +34,7 @@ def prepared(settings: Settings) -> Iterator[socket.socket]:
     Raises:
         ServeError: a data folder that cannot be written or is in use, a port that is taken or not allowed.
     """
-    check_data_folder(settings.data_dir)
-    with _locked(settings.data_dir) as after_a_crash:
+    with locked_folder(settings.data_dir) as after_a_crash:
         listener = _bind(settings, ORPHAN_PATIENCE_S if after_a_crash else 0.0)
         with listener:
             yield listener
@@ -74,8 +73,13 @@ def socket_folder(data_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """One supervisor per data folder. The lock dies with its process; the note inside it tells of one that crashed."""
+def locked_folder(folder: Path) -> Iterator[bool]:
+    """One supervisor per data folder. The lock dies with its process; the note inside it tells of one that crashed.
+
+    Raises:
+        ServeError: the folder cannot be written, or is in use.
+    """
+    check_data_folder(folder)
     with open(folder / "supervisor.lock", "a+", encoding="ascii") as lock:
         lock.seek(0)
         note = lock.read().strip()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from visavis.dialogue.limits import ImageLimits, Limits
@@ -22,11 +22,17 @@ from visavis.dialogue.limits import ImageLimits, Limits
 PREFIX = "VISAVIS_"
 EMBEDDED = "embedded"
 TRACING = ("LANGSMITH_TRACING", "LANGCHAIN_TRACING")
+PLATFORMS = ("SLACK_", "DISCORD_")
 SHORTEST_SECRET = 32  # as many bytes as SHA-256 gives, RFC 7518
 
 
 class SettingsError(ValueError):
     """A setting cannot be used; the message is one sentence that names it."""
+
+
+def _also(name: str) -> AliasChoices:
+    """A token is found under our own name or under the one that the platform's documentation uses."""
+    return AliasChoices(PREFIX + name, name, name.lower())
 
 
 class Settings(BaseSettings):
@@ -65,6 +71,13 @@ class Settings(BaseSettings):
     instructions: str = Field("", max_length=8_000)
     context_tokens: int = Field(2_048, gt=0)
 
+    slack_bot_token: str | None = Field(None, repr=False, validation_alias=_also("SLACK_BOT_TOKEN"))
+    slack_app_token: str | None = Field(None, repr=False, validation_alias=_also("SLACK_APP_TOKEN"))
+    slack_signing_secret: str | None = Field(None, repr=False, validation_alias=_also("SLACK_SIGNING_SECRET"))
+    slack_port: int = Field(3000, ge=0, le=65535, description="where events come in when there is no app token")
+    slack_channels: Annotated[tuple[str, ...], NoDecode] = ()
+    slack_api_url: str = "https://slack.com/api/"
+
     max_image_bytes: int = Field(20 * 1024 * 1024, gt=0)
     max_image_pixels: int = Field(40_000_000, gt=0)
     max_images_per_turn: int = Field(8, gt=0)
@@ -77,7 +90,8 @@ class Settings(BaseSettings):
     drain_s: float = Field(20.0, ge=0)
 
     @field_validator(
-        "allowed_origins", "trusted_proxies", "api_keys", "image_hosts", "more_models", "fallback", mode="before"
+        *("allowed_origins", "trusted_proxies", "api_keys", "image_hosts", "more_models", "fallback", "slack_channels"),
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -161,8 +175,9 @@ class Settings(BaseSettings):
 
     def child_environment(self, **more: str) -> dict[str, str]:
         """The environment in which a child process reads these same settings (secrets never show in `ps`). LangChain's
-        tracing stays behind: it would send every conversation to somebody, whatever model is asked."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *TRACING))}
+        tracing stays behind: it would send every conversation to somebody, whatever model is asked; and so do variables
+        that the platforms' own libraries read."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *TRACING, *PLATFORMS))}
         return own | _as_variables(self) | more
 
 

@@ -37,13 +37,14 @@ LICENCE_NOTE = "The embedded model's weights may be used for research only (mode
 
 @dataclass
 class Child:
-    """A process that is started again, later and later, when it ends by itself."""
+    """A process that is started again, later and later, when it ends by itself. One that is not vital may stay away."""
 
     name: str
     command: list[str]
     environment: dict[str, str]
     pass_fds: tuple[int, ...] = ()
     was_ready: bool = False
+    vital: bool = True
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
 
@@ -60,7 +61,10 @@ class Child:
             attempts += 1
             if self._stopping.is_set():
                 return
-            if not self.was_ready and (code == TOLD_WHY or attempts >= START_ATTEMPTS):
+            if not self.vital and code == TOLD_WHY:
+                log.error("the %s stays away; its reason is above", self.name)
+                return
+            if self.vital and not self.was_ready and (code == TOLD_WHY or attempts >= START_ATTEMPTS):
                 raise ServeError(f"The {self.name} ended with code {code} before it was ready; its reason is above.")
             delay = FIRST_DELAY_S if time.monotonic() - started > STEADY_AFTER_S else min(2 * delay, LONGEST_DELAY_S)
             log.error("the %s ended with code %s; it starts again in %.1f s", self.name, code, delay)
@@ -104,6 +108,16 @@ def gateway_child(settings: Settings, number: int, listener: socket.socket, modu
     return Child(f"gateway {number}", command, settings.child_environment(), pass_fds=(descriptor,))
 
 
+def platform_child(settings: Settings, name: str, *, vital: bool) -> Child:
+    """The process of a chat platform."""
+    return Child(name, _module(f"visavis.bot.{name}.process"), settings.child_environment(), vital=vital)
+
+
+def wanted_platforms(settings: Settings) -> list[str]:
+    """Those whose tokens are there."""
+    return ["slack"] if settings.slack_bot_token else []
+
+
 def model_server_child(settings: Settings, name: str, socket_path: Path) -> Child:
     """The process of a model's engine. Spinning threads would starve the gateway beside it, hence the wait policy."""
     options = ["--model", model_place(name), "--name", shown_name(name)]
@@ -126,14 +140,18 @@ def _module(name: str, *arguments: str) -> list[str]:
 
 
 class Supervisor:
-    """The processes of one `visavis serve`; `gateway_module` is what runs as a gateway."""
+    """The processes of one `visavis serve`; `gateway_module` is what runs as a gateway.
+
+    With `platform`, those of a platform by itself: no gateway, and no `listener`.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        listener: socket.socket,
+        listener: socket.socket | None,
         announce: Callable[[str], None],
         gateway_module: str = GATEWAY,
+        platform: str = "",
     ) -> None:
         self._listener = listener
         self._announce = announce
@@ -145,15 +163,19 @@ class Supervisor:
         self._told = told_at_start(settings)
         self._settings = settings.model_copy(
             update={
-                "port": listener.getsockname()[1],
+                "port": listener.getsockname()[1] if listener else settings.port,
                 "redis_url": self._store.url if self._store else settings.redis_url,
                 "model_urls": {name: f"unix://{place}" for name, place in self._models.items()},
             }
         )
-        gateways = [
-            gateway_child(self._settings, number + 1, listener, gateway_module) for number in range(settings.gateways)
+        numbers = range(1, settings.gateways + 1)
+        self._gateways = [
+            gateway_child(self._settings, number, listener, gateway_module) for number in numbers if listener
         ]
-        self._stages = [gateways, model_servers]
+        self._model_servers = model_servers
+        names = [platform] if platform else wanted_platforms(settings)
+        self._platforms = [platform_child(self._settings, name, vital=bool(platform)) for name in names]
+        self._stages = [[*self._gateways, *self._platforms], model_servers]
 
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or SIGHUP, then drain.
@@ -182,7 +204,8 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Nobody new comes in, then turns end, then the engine, then (in `run`) what remembers them."""
-        self._listener.close()
+        if self._listener:
+            self._listener.close()
         for stage in self._stages:
             await asyncio.gather(*(child.stop(self._settings.drain_s + 5) for child in stage))
 
@@ -204,16 +227,24 @@ class Supervisor:
                     await asyncio.sleep(delay)
 
     async def _announce_when_ready(self) -> None:
-        gateways, model_servers = self._stages
+        gateways = self._gateways
         host = "127.0.0.1" if self._settings.host in ("0.0.0.0", "::") else self._settings.host
-        await _until_ok((host, self._settings.port), "/healthz", gateways)
-        for address, server in zip(self._models.values(), model_servers, strict=True):
+        if gateways:
+            await _until_ok((host, self._settings.port), "/healthz", gateways)
+        for address, server in zip(self._models.values(), self._model_servers, strict=True):
             await _until_ok(address, "/healthz", [server])
+        for platform in self._platforms:
+            platform.was_ready = True
+        if not gateways:
+            return self._tell(f"visavis is ready for {self._platforms[0].name.capitalize()}  (Ctrl-C stops it)")
         async with asyncio.TaskGroup() as group:
             complaint = group.create_task(self._complain_of_the_store((host, self._settings.port)))
             await _until_ok((host, self._settings.port), "/readyz", gateways)
             complaint.cancel()
-        self._announce(f"visavis is ready: {self._settings.url}  (Ctrl-C stops it)")
+        self._tell(f"visavis is ready: {self._settings.url}  (Ctrl-C stops it)")
+
+    def _tell(self, ready: str) -> None:
+        self._announce(ready)
         for line in [*self._told, *([LICENCE_NOTE] if EMBEDDED in self._models else [])]:
             self._announce(line)
 

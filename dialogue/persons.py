@@ -35,7 +35,7 @@ class Persons:
         self._forget_session = forget_session
 
     async def let_in(self, session: Session, person: str) -> None:
-        """See that a session is the person's; one that is nobody's becomes it.
+        """See that a session is the person's, or that of several with the person among them; nobody's becomes it.
 
         Raises:
             UnknownSession: it is another person's.
@@ -44,8 +44,19 @@ class Persons:
             return
         if not session.owner:
             await self._store.sessions.adopt(session.id, person)
-        elif session.owner not in await self._store.persons.names(person):
+            return
+        names = await self._store.persons.names(person)
+        if session.owner not in names and not await self._store.persons.is_listed(names, session.id):
             raise unknown_session()
+
+    async def join(self, session_id: str, person: str) -> None:
+        """Let a person take part in a conversation of several, who is found by it and whose `forget` ends it.
+
+        Raises:
+            UnknownSession: it is gone.
+        """
+        await self._store.sessions.check(session_id)
+        await self._store.persons.list_session(person, session_id)
 
     async def sessions(self, person: str, query: str = "") -> list[SessionSummary]:
         """A person's conversations, the latest first; only those in which each word of `query` occurs."""

@@ -2,6 +2,7 @@
 
 from redis.asyncio import Redis
 
+from visavis.dialogue.store_channels import ChannelStore
 from visavis.dialogue.store_client import MONTH_S, connect, store_errors
 from visavis.dialogue.store_images import ImageStore
 from visavis.dialogue.store_persons import PersonStore
@@ -16,10 +17,15 @@ class Store:
         self, redis: Redis, *, ttl_s: int = MONTH_S, replay_grace_s: int = 120, kept_turns: int = 2_000
     ) -> None:
         self._redis = redis
+        self._ttl_s = ttl_s
         self.persons = PersonStore(redis, ttl_s=ttl_s)
         self.sessions = SessionStore(redis, self.persons, ttl_s=ttl_s)
         self.turns = TurnStore(redis, ttl_s=ttl_s, replay_grace_s=replay_grace_s, kept_turns=kept_turns)
         self.images = ImageStore(redis, ttl_s=ttl_s)
+
+    def channel(self, name: str) -> ChannelStore:
+        """The part of a platform, such as `slack`."""
+        return ChannelStore(self._redis, name, ttl_s=self._ttl_s)
 
     async def ping(self) -> None:
         """Raises `StoreUnavailable` unless the store answers."""

@@ -6,7 +6,10 @@ place in several branches: `v:<turn>` names the group, `g:<group>` its turns, `t
 left at this turn.
 """
 
-KEY_NAMES = ("meta", "turns", "index", "images", "queue", "live", "lease", "control", "versions", "shown", "watched")
+KEY_NAMES = (
+    *("meta", "turns", "index", "images", "queue", "live", "lease", "control", "versions", "shown", "watched"),
+    "places",
+)
 
 KEYS = f"local {', '.join(KEY_NAMES)} = unpack(KEYS)\n"
 

@@ -40,6 +40,12 @@ class PersonStore:
             for name in names if sessions else ():
                 await self._redis.zrem(person_key(name), *sessions)
 
+    async def is_listed(self, names: list[str], session: str) -> bool:
+        """Whether the person has ever taken part in a session."""
+        with store_errors():
+            scores = [await self._redis.zscore(person_key(name), session) for name in names]
+        return any(score is not None for score in scores)
+
     async def sessions(self, names: list[str], most: int = -1) -> list[tuple[str, float]]:
         """The sessions of a person with the times of their last turns, the latest first; `most` -1 means all."""
         found: dict[str, float] = {}

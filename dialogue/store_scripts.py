@@ -17,12 +17,12 @@ return redis.call('EXPIRE', meta, ARGV[4])
 """
 )
 
-# -> {schema, owner, exchanges, pictures}; every key is gone
+# -> {schema, owner, exchanges, pictures, places}; every key is gone
 FORGET = (
     KEYS
     + """
 local head = redis.call('HMGET', meta, 'schema', 'owner')
-local gone = {head[1], head[2], redis.call('LLEN', turns), redis.call('HKEYS', images)}
+local gone = {head[1], head[2], redis.call('LLEN', turns), redis.call('HKEYS', images), redis.call('SMEMBERS', places)}
 redis.call('DEL', unpack(KEYS))
 return gone
 """
@@ -48,7 +48,8 @@ for i = 7, #ARGV do
   if redis.call('HEXISTS', images, ARGV[i]) == 0 then return {'unknown_image'} end
 end
 redis.call('RPUSH', queue, #waiting .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
-for _, key in ipairs({meta, turns, index, images, queue, versions, shown}) do redis.call('EXPIRE', key, ARGV[6]) end
+local kept = {meta, turns, index, images, queue, versions, shown, places}
+for _, key in ipairs(kept) do redis.call('EXPIRE', key, ARGV[6]) end
 return {'waiting', #waiting}
 """
 )
@@ -179,7 +180,8 @@ if nonce ~= '' then
   replay(ARGV[13], ARGV[7], turn, ARGV[8], ARGV[9], ARGV[10])
   redis.call('DEL', lease, watched)
 end
-for _, key in ipairs({meta, turns, index, images, queue, versions, shown}) do redis.call('EXPIRE', key, ARGV[12]) end
+local kept = {meta, turns, index, images, queue, versions, shown, places}
+for _, key in ipairs(kept) do redis.call('EXPIRE', key, ARGV[12]) end
 return 1
 """
 )
@@ -239,6 +241,17 @@ SET_META = (
 if redis.call('HEXISTS', meta, 'schema') == 0 then return 0 end
 if ARGV[3] and (redis.call('HGET', meta, ARGV[1]) or '') ~= ARGV[3] then return 0 end
 redis.call('HSET', meta, ARGV[1], ARGV[2])
+return 1
+"""
+)
+
+# ARGV key ttl_s -> 1 | 0 (unknown session): the key of another slot goes when the session is forgotten
+ADD_PLACE = (
+    KEYS
+    + """
+if redis.call('HEXISTS', meta, 'schema') == 0 then return 0 end
+redis.call('SADD', places, ARGV[1])
+redis.call('EXPIRE', places, ARGV[2])
 return 1
 """
 )

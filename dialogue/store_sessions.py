@@ -182,9 +182,11 @@ class SessionStore:
 
     async def forget(self, session: str) -> tuple[int, list[str]]:
         """Delete every key of a session: how many exchanges it had and which pictures. Raises `UnknownSession`."""
-        schema, owner, turns, images = await run_script(self._redis, scripts.FORGET, session)
+        schema, owner, turns, images, places = await run_script(self._redis, scripts.FORGET, session)
         with store_errors():
             await self._redis.zrem(ACTIVE, session)
+            for place in places:  # where platforms showed it; each in a slot of its own
+                await self._redis.delete(place)
         if owner:
             await self._persons.drop_sessions([owner.decode()], [session])
         if schema is None:

@@ -18,6 +18,7 @@ class ScriptedChatModel(BaseChatModel):
     pause_s: float = 0.0
     confidence: float = 0.5
     error: Exception | None = None
+    looks: bool = False
     asked: list[list[BaseMessage]] = Field(default_factory=list)
 
     @property
@@ -53,9 +54,14 @@ class ScriptedChatModel(BaseChatModel):
             "model_name": "scripted",
             "finish_reason": "stop",
             "confidence": self.confidence,
-            "image": None,
+            "image": _last_picture(messages) if self.looks else None,
             "image_tokens": 0,
         }
         usage = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
         last = AIMessageChunk("", response_metadata=metadata, usage_metadata=usage, chunk_position="last")
         yield ChatGenerationChunk(message=last)
+
+
+def _last_picture(messages: list[BaseMessage]) -> str | None:
+    blocks = [block for message in messages for block in message.content if isinstance(block, dict)]
+    return next((block["file_id"] for block in reversed(blocks) if block.get("type") == "image"), None)

@@ -1,0 +1,160 @@
+"""The core of all platform adapters: messages are taken over once, answered, and left to others when this process ends.
+
+A message is in Redis before `accept` returns and leaves it when its answer has been shown. Knows no platform; what is
+done for one message is `message_run`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from weakref import WeakValueDictionary
+
+from visavis.bot.adapters.heat_sheet import heat_sheet
+from visavis.bot.adapters.message_run import LEASE_S, HandOver, MessageRun
+from visavis.bot.adapters.pace import Paces
+from visavis.bot.adapters.platform import (
+    Incoming,
+    Platform,
+    PlatformError,
+    Refused,
+    incoming_from_json,
+    incoming_to_json,
+)
+from visavis.dialogue.errors import Busy, DialogueError, StoreUnavailable, UnknownTurn
+from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.store_channels import ChannelStore, Job
+from visavis.dialogue.turns import Feedback
+
+log = logging.getLogger(__name__)
+
+RENEW_S = 3.0
+ACK_S = 2.0  # platforms want to hear within three seconds that a message has arrived
+SHOW_S = 5.0  # for a last edit while the process goes down
+MOST_DEATHS = 3  # a message that has ended three processes is the likeliest reason
+
+
+class Adapter:
+    """Answers the messages of one platform. Use it as a context manager: while entered, messages that another process
+    has left behind are taken up; leaving it hands the unfinished ones over."""
+
+    def __init__(self, platform: Platform, manager: DialogueManager, channel: ChannelStore) -> None:
+        self.is_draining = False
+        self._platform = platform
+        self._manager = manager
+        self._channel = channel
+        self._paces = Paces(platform.edit_interval_s)
+        self._orders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Adapter:
+        self._keeper = asyncio.create_task(self._keep_forever())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain(0)
+
+    async def accept(self, incoming: Incoming) -> bool:
+        """Take a message over and begin with it; False when it is a repeat. Quick, whatever the model is doing.
+
+        Raises:
+            StoreUnavailable, Busy: it is not taken, and the platform should bring it again.
+        """
+        if self.is_draining:
+            raise Busy("This process is going down.")
+        job = Job(incoming.id, incoming_to_json(incoming))
+        try:
+            async with asyncio.timeout(ACK_S):
+                taken = await self._channel.take(job, incoming.events or (incoming.id,), LEASE_S)
+        except TimeoutError:
+            raise StoreUnavailable("The conversation store does not answer in time.") from None
+        if taken:
+            self._begin(incoming)
+        return taken
+
+    async def has_place(self, place: str) -> bool:
+        """Whether a place has a conversation already."""
+        return await self._channel.session_at(place) is not None
+
+    async def find(self, post: str) -> tuple[str, str]:
+        """The session and the turn of which a message (one of `Reply.posts`) is the answer; raises `UnknownTurn`."""
+        found = await self._channel.recall(post)
+        if found is None:
+            raise UnknownTurn("This is no answer that is still known here.")
+        return found
+
+    async def stop(self, post: str) -> None:
+        """Stop the answer that stands in a message; raises `UnknownTurn`."""
+        await self._manager.turns.cancel(*await self.find(post))
+
+    async def feedback(self, post: str, score: int) -> None:
+        """Keep what somebody thinks of an answer (-1, 0, 1); raises `UnknownTurn`."""
+        await self._manager.set_feedback(*await self.find(post), Feedback(score))
+
+    async def explain(self, post: str) -> bytes:
+        """Where in the picture an answer came from, as a PNG; raises as `DialogueManager.explain`."""
+        return await heat_sheet(self._manager, *await self.find(post))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, let answers finish for `timeout_s`, hand the others over."""
+        self.is_draining = True
+        await self._manager.drain(timeout_s)
+        tasks = list(self._tasks.values())
+        if tasks and timeout_s > 0:
+            await asyncio.wait(tasks, timeout=min(SHOW_S, timeout_s))
+        leaving = [*tasks, *([self._keeper] if self._keeper else [])]
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+
+    def _begin(self, incoming: Incoming, *, adopted: bool = False) -> None:
+        order = self._orders.setdefault(incoming.place, asyncio.Lock())
+        pace = self._paces.of(incoming.channel)
+        run = MessageRun(incoming, self._platform, self._manager, self._channel, pace, order, adopted=adopted)
+        task = asyncio.create_task(self._answer(run, incoming.id))
+        self._tasks[incoming.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(incoming.id, None))
+
+    async def _answer(self, run: MessageRun, id: str) -> None:
+        """The edge of a message: afterwards it is done, or another process has it."""
+        try:
+            await run.execute(lambda: self.is_draining)
+            await self._channel.done(id)
+        except (HandOver, asyncio.CancelledError):
+            await self._channel.release(id)
+        except Refused as error:
+            log.warning("an answer is not wanted on %s: %s", self._platform.name, error)
+            await self._channel.done(id)
+        except (PlatformError, StoreUnavailable) as error:  # its lease runs out
+            log.error("an answer could not be shown on %s and is tried again: %s", self._platform.name, error)
+        except Exception:
+            log.exception("a message could not be answered on %s", self._platform.name)
+            await self._channel.done(id)
+
+    async def _keep_forever(self) -> None:
+        """Keep what is being answered, and take up what others have left behind."""
+        while True:
+            try:
+                await self._channel.renew(list(self._tasks), LEASE_S)
+                for job in await self._channel.adopt(LEASE_S):
+                    await self._adopt(job)
+            except DialogueError:
+                log.debug("the store does not answer; messages are kept as soon as it does")
+            except Exception:  # the edge of a task
+                log.exception("messages could not be kept; it is tried again")
+            await asyncio.sleep(RENEW_S)
+
+    async def _adopt(self, job: Job) -> None:
+        if job.id in self._tasks:
+            return
+        try:
+            if job.deaths > MOST_DEATHS:
+                raise ValueError("it was begun too often")
+            self._begin(incoming_from_json(job.record), adopted=True)
+        except (ValueError, TypeError) as error:
+            log.error("a message is given up: %s", error)
+            await self._channel.done(job.id)

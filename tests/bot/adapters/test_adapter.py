@@ -1,0 +1,375 @@
+"""The core of the platform adapters on a real store with a fake platform and a scripted model."""
+
+import asyncio
+import contextlib
+import io
+import itertools
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_platform import FakePlatform
+from PIL import Image
+from scripted_chat_model import ScriptedChatModel
+
+from visavis.bot.adapters import adapter as adapter_module
+from visavis.bot.adapters.adapter import Adapter
+from visavis.bot.adapters.message_run import turn_id
+from visavis.bot.adapters.platform import (
+    Ending,
+    FileLink,
+    Incoming,
+    Limited,
+    PlatformError,
+    Refused,
+    incoming_from_json,
+    incoming_to_json,
+)
+from visavis.bot.conversations import Conversations
+from visavis.bot.settings import Settings, load_settings
+from visavis.dialogue.errors import StoreUnavailable, UnknownSession, UnknownTurn
+from visavis.dialogue.store_client import connect
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, platform: FakePlatform, model: ScriptedChatModel | None = None
+) -> AsyncIterator[tuple[Adapter, Conversations]]:
+    conversations = Conversations(settings, model or ScriptedChatModel())
+    adapter = Adapter(platform, conversations.manager, conversations.store.channel(platform.name))
+    async with conversations, adapter:
+        yield adapter, conversations
+
+
+@pytest.fixture(autouse=True)
+async def empty_store(store_url: str) -> None:
+    """A turn that another test left behind would be taken up by the next one."""
+    redis = connect(store_url)
+    await redis.flushall()
+    await redis.aclose()
+
+
+async def settled(adapter: Adapter) -> None:
+    await until(lambda: not adapter._tasks)
+
+
+@pytest.fixture
+def platform() -> FakePlatform:
+    return FakePlatform()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - there is no event of it
+            await asyncio.sleep(0.01)
+
+
+def message(id: str = "m1", text: str = "what is this?", **more: Any) -> Incoming:
+    fields: dict[str, Any] = {"place": "room", "person": "fake:ann", "channel": "c", "text": text, "events": (id,)}
+    return Incoming(id, **{**fields, **more})
+
+
+def shown_images(model: ScriptedChatModel, call: int = -1) -> list[str]:
+    return [
+        block["file_id"]
+        for one in model.asked[call]
+        for block in one.content
+        if isinstance(block, dict) and block.get("type") == "image"
+    ]
+
+
+async def test_a_message_with_a_picture_is_answered_in_parts_that_end(
+    settings: Settings, platform: FakePlatform, photo: bytes
+) -> None:
+    model = ScriptedChatModel(answer="word " * 100)
+    platform.files["f"] = photo
+    async with running(settings, platform, model) as (adapter, _):
+        assert await adapter.accept(message(files=(FileLink("f", "image/png", len(photo)),)))
+        text = await platform.answered("m1")
+    assert text.split() == ["word"] * 100
+    assert [outcome.ending for outcome in platform.endings.values()] == [Ending.ANSWERED]
+    assert len(shown_images(model)) == 1
+    assert len(platform.messages) > 2
+
+
+async def test_a_conversation_goes_on_in_its_place_and_nowhere_else(settings: Settings, platform: FakePlatform) -> None:
+    model = ScriptedChatModel()
+    async with running(settings, platform, model) as (adapter, _):
+        for number, place in enumerate(["here", "here", "there"]):
+            await adapter.accept(message(f"m{number}", place=place))
+            await platform.answered(f"m{number}")
+    assert [len(asked) for asked in model.asked] == [1, 3, 1]
+
+
+async def test_repeats_are_dropped_by_any_of_their_ids_and_in_any_process(
+    settings: Settings, platform: FakePlatform
+) -> None:
+    model = ScriptedChatModel()
+    first, second = message("m1", events=("e1", "m1")), message("m1", events=("e2", "m1"))
+    async with running(settings, platform, model) as (one, _), running(settings, platform, model) as (other, _):
+        taken = await asyncio.gather(*(adapter.accept(first) for adapter in [one, other] * 5))
+        assert sum(taken) == 1
+        assert not await other.accept(second)
+        await platform.answered("m1")
+        assert not await one.accept(first)
+        assert await one.accept(message("m2"))
+        await platform.answered("m2")
+    assert len(model.asked) == 2
+
+
+async def test_accepting_waits_for_no_model_and_no_picture(
+    settings: Settings, platform: FakePlatform, photo: bytes
+) -> None:
+    platform.files["f"], platform.fetch_pause_s["f"] = photo, 3600
+    model = ScriptedChatModel(pause_s=3600)
+    async with asyncio.timeout(60), running(settings, platform, model) as (adapter, _):
+        for number in range(20):
+            files = (FileLink("f"),) if number % 2 else ()
+            assert await adapter.accept(message(f"m{number}", place=f"p{number}", files=files))
+
+
+async def test_messages_of_a_place_become_turns_in_the_order_in_which_they_came(
+    settings: Settings, platform: FakePlatform, photo: bytes
+) -> None:
+    model = ScriptedChatModel()
+    platform.files["slow"], platform.fetch_pause_s["slow"] = photo, 0.3
+    async with running(settings, platform, model) as (adapter, _):
+        await adapter.accept(message("m1", "first", files=(FileLink("slow"),)))
+        await adapter.accept(message("m2", "second"))
+        await platform.answered("m1")
+        await platform.answered("m2")
+    assert "first" in str(model.asked[0][-1].content)
+    assert "second" in str(model.asked[1][-1].content)
+
+
+async def test_a_store_that_is_away_means_not_taken(settings: Settings, platform: FakePlatform) -> None:
+    gone = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    async with running(gone, platform) as (adapter, _):
+        with pytest.raises(StoreUnavailable):
+            await adapter.accept(message())
+
+
+async def test_drafts_are_coalesced_and_the_final_text_is_never_left_out(
+    settings: Settings, platform: FakePlatform
+) -> None:
+    platform.edit_interval_s = 0.2
+    model = ScriptedChatModel(answer=" ".join(f"w{number}" for number in range(30)), pause_s=0.01)
+    async with running(settings, platform, model) as (adapter, _):
+        await adapter.accept(message())
+        assert (await platform.answered("m1")).split()[-1] == "w29"
+    assert len(platform.puts) < 10
+    assert [final for _, final in platform.puts].count(True) == 1
+    assert platform.puts[-1][1]
+
+
+async def test_a_storm_of_limits_is_waited_for_as_long_as_the_platform_says(
+    settings: Settings, platform: FakePlatform
+) -> None:
+    loop = asyncio.get_running_loop()
+    calls: list[float] = []
+    platform.before_put = lambda text, outcome: calls.append(loop.time())
+    platform.faults = [Limited(0.3) for _ in range(5)]
+    async with running(settings, platform) as (adapter, _):
+        await adapter.accept(message())
+        await platform.answered("m1")
+    assert all(later - earlier >= 0.29 for earlier, later in itertools.pairwise(calls))
+    assert len(platform.endings) == 1
+
+
+async def test_an_outage_of_the_platform_delays_the_final_text_only(settings: Settings, platform: FakePlatform) -> None:
+    platform.faults = [PlatformError("away") for _ in range(2)]
+    async with running(settings, platform) as (adapter, _):
+        await adapter.accept(message())
+        assert await platform.answered("m1") == "a red square on white"
+
+
+async def test_what_a_platform_does_not_want_is_not_tried_again(settings: Settings, platform: FakePlatform) -> None:
+    platform.faults = [Refused("the channel is archived") for _ in range(20)]
+    async with running(settings, platform) as (adapter, conversations):
+        await adapter.accept(message())
+        await settled(adapter)
+        assert await conversations.store.channel(platform.name).adopt(1) == []
+    assert platform.endings == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (FileLink("f", "application/pdf"), "application/pdf files are not read"),
+        (FileLink("f", "image/png", 10**9), "at most 20 MiB"),
+        (FileLink("gone", "image/png"), "could not be fetched"),
+        (FileLink("text", "image/png"), "not a picture"),
+    ],
+)
+async def test_a_bad_file_is_answered_with_a_sentence_and_costs_nothing_else(
+    settings: Settings, platform: FakePlatform, photo: bytes, file: FileLink, said: str
+) -> None:
+    model = ScriptedChatModel()
+    platform.files |= {"f": photo, "text": b"hello" * 100}
+    async with running(settings, platform, model) as (adapter, _):
+        await adapter.accept(message(files=(file,)))
+        assert said in await platform.answered("m1")
+        assert platform.endings["m1"].ending is Ending.FAILED
+        await adapter.accept(message("m2"))
+        await platform.answered("m2")
+    assert len(model.asked) == 1
+
+
+async def test_earlier_pictures_of_a_thread_come_first_and_bad_ones_are_passed_over(
+    settings: Settings, platform: FakePlatform, photo: bytes
+) -> None:
+    model = ScriptedChatModel()
+    platform.files["good"] = photo
+    platform.earlier = [FileLink("gone"), FileLink("good")]
+    async with running(settings, platform, model) as (adapter, _):
+        await adapter.accept(message())
+        await platform.answered("m1")
+    assert len(shown_images(model)) == 1
+
+
+async def test_too_many_pictures_and_too_much_text_are_refused_as_on_the_web(
+    settings: Settings, platform: FakePlatform, photo: bytes
+) -> None:
+    platform.files["f"] = photo
+    async with running(settings, platform) as (adapter, _):
+        await adapter.accept(message("m1", files=(FileLink("f"),) * 9))
+        assert await platform.answered("m1") == "A message may show at most 8 pictures; this one has 9."
+        await adapter.accept(message("m2", "x" * 4_001))
+        assert "at most 4,000 characters" in await platform.answered("m2")
+        await adapter.accept(message("m3", "half \ud83d"))
+        assert "surrogate" in await platform.answered("m3")
+
+
+async def test_a_person_who_asks_too_often_is_told_so(store_url: str, platform: FakePlatform) -> None:
+    async with running(load_settings(redis_url=store_url, turns_per_minute=1), platform) as (adapter, _):
+        await adapter.accept(message("m1"))
+        await platform.answered("m1")
+        await adapter.accept(message("m2"))
+        assert "please wait" in await platform.answered("m2")
+        await adapter.accept(message("m3", person="fake:bob"))
+        assert await platform.answered("m3") == "a red square on white"
+
+
+async def test_the_model_pings_nobody_and_loads_nothing(settings: Settings, platform: FakePlatform) -> None:
+    hostile = "<!channel> <@U1> @everyone ![x](http://evil.example/leak) \u202eevil"
+    async with running(settings, platform, ScriptedChatModel(answer=hostile)) as (adapter, _):
+        await adapter.accept(message())
+        text = await platform.answered("m1")
+    for active in ("<!channel", "<@U1", "@everyone", "![", "\u202e"):
+        assert active not in text
+
+
+async def test_an_answer_can_be_stopped_by_its_message_from_another_process(
+    settings: Settings, platform: FakePlatform
+) -> None:
+    model = ScriptedChatModel(answer="on and " * 500, pause_s=0.05)
+    async with running(settings, platform, model) as (one, _), running(settings, platform, model) as (other, _):
+        await one.accept(message())
+        await until(lambda: "m1/0" in platform.messages)
+        await other.stop("m1/0")
+        assert (await platform.answered("m1")).endswith("(stopped)")
+        with pytest.raises(UnknownTurn):
+            await other.stop("nothing")
+    assert platform.endings["m1"].ending is Ending.STOPPED
+
+
+async def test_feedback_and_explanations_find_the_answer_by_its_message(
+    settings: Settings, platform: FakePlatform, photo: bytes
+) -> None:
+    platform.files["f"] = photo
+    model = ScriptedChatModel(looks=True)
+    async with running(settings, platform, model) as (adapter, conversations):
+        await adapter.accept(message(files=(FileLink("f"),)))
+        await platform.answered("m1")
+        await settled(adapter)
+        session, turn = await adapter.find("m1/0")
+        assert turn == turn_id(platform.name, "m1")
+        await adapter.feedback("m1/0", 1)
+        (exchange,) = (await conversations.manager.history(session)).exchanges
+        assert exchange.answer.feedback is not None
+        assert exchange.answer.feedback.score == 1
+        with Image.open(io.BytesIO(await adapter.explain("m1/0"))) as sheet:
+            assert (sheet.format, sheet.width > 64) == ("PNG", True)
+        with pytest.raises(UnknownTurn):
+            await adapter.feedback("somebody's", 1)
+
+
+async def test_a_process_that_goes_down_hands_its_answers_over_and_the_same_message_goes_on(
+    settings: Settings, platform: FakePlatform
+) -> None:
+    answer = " ".join(f"w{number}" for number in range(40))
+    async with running(settings, platform, ScriptedChatModel(answer=answer)) as _:
+        async with running(settings, platform, ScriptedChatModel(answer=answer, pause_s=0.5)) as (leaver, _):
+            await leaver.accept(message())
+            await until(lambda: "m1/0" in platform.messages)
+            await leaver.drain(0)
+        assert await platform.answered("m1") == answer
+    assert set(platform.messages) == {"m1/0"}
+
+
+async def test_a_process_that_was_killed_leaves_its_messages_to_the_next_one(
+    settings: Settings, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_module, "LEASE_S", 0.5)
+    monkeypatch.setattr(adapter_module, "RENEW_S", 0.1)
+    async with running(settings, platform, ScriptedChatModel()) as (adapter, conversations):
+        dead = Adapter(platform, conversations.manager, conversations.store.channel(platform.name))
+        dead._begin = lambda incoming, adopted=False: None  # type: ignore[method-assign]
+        assert await dead.accept(message())
+        assert await platform.answered("m1") == "a red square on white"
+        await settled(adapter)
+        assert await conversations.store.channel(platform.name).adopt(0.1) == []
+
+
+async def test_a_message_that_ends_one_process_after_the_other_is_given_up(
+    settings: Settings, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(settings, platform) as (adapter, conversations):
+        channel = conversations.store.channel(platform.name)
+        dead = Adapter(platform, conversations.manager, channel)
+        dead._begin = lambda incoming, adopted=False: None  # type: ignore[method-assign]
+        await dead.accept(message())
+        await channel.renew(["m1"], 0.001)
+        for deaths in range(1, adapter_module.MOST_DEATHS + 2):
+            await asyncio.sleep(0.01)
+            (job,) = await channel.adopt(0.001)
+            assert job.deaths == deaths
+        await adapter._adopt(job)
+        assert adapter._tasks == {}
+        await asyncio.sleep(0.01)
+        assert await channel.adopt(1) == []
+
+
+async def test_nothing_is_taken_while_the_process_goes_down(settings: Settings, platform: FakePlatform) -> None:
+    async with running(settings, platform) as (adapter, _):
+        await adapter.drain(0)
+        with pytest.raises(Exception, match="going down"):
+            await adapter.accept(message())
+
+
+async def test_several_people_of_a_thread_share_it_and_any_of_them_can_have_it_forgotten(
+    settings: Settings, platform: FakePlatform
+) -> None:
+    async with running(settings, platform) as (adapter, conversations):
+        for number, person in enumerate(["fake:ann", "fake:bob"]):
+            await adapter.accept(message(f"m{number}", person=person))
+            await platform.answered(f"m{number}")
+        await settled(adapter)
+        session, _ = await adapter.find("m0/0")
+        manager = conversations.manager
+        assert len((await manager.open_session(session, "fake:bob")).exchanges) == 2
+        with pytest.raises(UnknownSession):
+            await manager.open_session(session, "fake:eve")
+        assert (await manager.persons.forget("fake:bob")).sessions == 1
+        with pytest.raises(UnknownTurn):
+            await adapter.find("m0/0")
+        assert not await adapter.has_place("room")
+        await adapter.accept(message("m9"))
+        assert await platform.answered("m9") == "a red square on white"
+
+
+async def test_a_message_survives_its_way_through_the_store() -> None:
+    incoming = message(files=(FileLink("u", "image/png", 5, "F1"),), events=("e", "m"), address={"a": "\u202e<b>"})
+    assert incoming_from_json(incoming_to_json(replace(incoming, state={"0": "1.2"}))).state == {"0": "1.2"}
+    assert incoming_from_json(incoming_to_json(incoming)) == incoming

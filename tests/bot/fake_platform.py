@@ -1,0 +1,75 @@
+"""A platform that is a list of messages, and does to the adapter what real ones do: limits, outages, refusals."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from visavis.bot.adapters.platform import FileLink, Incoming, Outcome, PlatformError
+from visavis.dialogue.limits import ImageLimits
+
+
+@dataclass
+class FakePlatform:
+    name: str = "fake"
+    message_limit: int = 200
+    edit_interval_s: float = 0.01
+    files: dict[str, bytes] = field(default_factory=dict)
+    earlier: list[FileLink] = field(default_factory=list)
+    fetch_pause_s: dict[str, float] = field(default_factory=dict)
+    faults: list[PlatformError] = field(default_factory=list)
+    before_put: Callable[[str, Outcome | None], None] = lambda text, outcome: None
+    messages: dict[str, str] = field(default_factory=dict)
+    endings: dict[str, Outcome] = field(default_factory=dict)
+    puts: list[tuple[str, bool]] = field(default_factory=list)
+    statuses: list[str] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reply(self, incoming: Incoming) -> "FakeReply":
+        return FakeReply(self, incoming)
+
+    async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
+        return self.earlier
+
+    async def fetch(self, file: FileLink, limits: ImageLimits) -> bytes:
+        await asyncio.sleep(self.fetch_pause_s.get(file.url, 0))
+        if file.url not in self.files:
+            raise PlatformError("no such file")
+        return self.files[file.url]
+
+    async def answered(self, id: str) -> str:
+        """The whole answer to a message, when it has ended."""
+        async with asyncio.timeout(60):
+            while id not in self.endings:
+                self.ended.clear()
+                await self.ended.wait()
+        return "\n".join(text for key, text in self.messages.items() if key.startswith(f"{id}/")).strip()
+
+
+@dataclass
+class FakeReply:
+    platform: FakePlatform
+    incoming: Incoming
+    state: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = dict(self.incoming.state)
+
+    @property
+    def posts(self) -> list[str]:
+        return list(self.state.values())
+
+    async def status(self, text: str) -> None:
+        self.platform.statuses.append(text)
+
+    async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
+        platform = self.platform
+        platform.before_put(text, outcome)
+        if platform.faults:
+            raise platform.faults.pop(0)
+        assert len(text) <= platform.message_limit
+        post = self.state.setdefault(str(part), f"{self.incoming.id}/{part}")
+        platform.messages[post] = text
+        platform.puts.append((text, outcome is not None))
+        if outcome is not None:
+            platform.endings[self.incoming.id] = outcome
+            platform.ended.set()
