@@ -53,10 +53,11 @@ def _init(name: RemoteName, word_s: float, api_key: str | None) -> BaseChatModel
     from langchain.chat_models import init_chat_model
 
     options: dict[str, Any] = {"max_retries": 0, "timeout": word_s}  # trying again is done here, alike for all
+    if name.provider in (HTTP, "openai"):
+        # langchain-openai shares connections between models whose time-outs can be hashed; they fail in other event loops
+        options |= {"timeout": httpx.Timeout(word_s), "stream_usage": True}
     if name.provider == HTTP:
-        options |= {"base_url": name.base_url, "api_key": api_key or "none", "stream_usage": True}
-    elif name.provider == "openai":
-        options |= {"stream_usage": True}
+        options |= {"base_url": name.base_url, "api_key": api_key or "none"}
     elif name.provider == "ollama":
         options = {"client_kwargs": {"timeout": word_s}}
     provider = "openai" if name.provider == HTTP else name.provider

@@ -216,6 +216,12 @@ def test_they_can_be_asked_from_a_thread_without_an_event_loop() -> None:
     assert FallbackChatModel(models={"fake": fake}).invoke("Are you?").text == "I am here."
 
 
+def test_a_model_can_be_asked_from_one_event_loop_and_another_model_of_the_same_server_from_the_next() -> None:
+    first, second = opened("http://127.0.0.1:9/v1"), opened("http://127.0.0.1:9/v1")
+    clients = [model.inner.root_async_client._client for model in (first, second)]
+    assert clients[0] is not clients[1], "a connection belongs to the event loop that opened it"
+
+
 async def test_any_chat_model_of_langchain_will_do() -> None:
     fake = RemoteChatModel(inner=FakeListChatModel(responses=["I am here."]), shown_name="fake")
     answer = await ask(fake, temperature=0.1)
