@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from visavis.bot import cli_bench, cli_import, cli_privacy, cli_training
+from visavis.bot import cli_bench, cli_import, cli_platforms, cli_privacy, cli_training
 from visavis.bot.cli_options import (
     DataDir,
     Device,
@@ -238,6 +238,7 @@ def explain(
         run(explaining.explain(settings, photo, question, out, part))
 
 
+app.command("slack")(cli_platforms.slack)
 app.command("train")(cli_training.train)
 app.command("evaluate")(cli_training.evaluate)
 app.command("calibrate")(cli_training.calibrate)

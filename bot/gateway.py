@@ -74,7 +74,10 @@ async def run_gateway(app: Starlette, settings: Settings, listener: socket.socke
         drain.cancel()
 
 
-TALKATIVE = ("openai", "anthropic", "google", "google_genai", "ollama", "httpx", "httpcore")
+TALKATIVE = (
+    *("openai", "anthropic", "google", "google_genai", "ollama", "httpx", "httpcore"),
+    *("slack_bolt", "slack_sdk", "aiohttp"),
+)
 """Loggers of libraries that write down requests at `debug`."""
 
 

@@ -23,6 +23,7 @@ from visavis.bot.adapters.platform import (
     incoming_to_json,
 )
 from visavis.dialogue.errors import Busy, DialogueError, StoreUnavailable, UnknownTurn
+from visavis.dialogue.limits import Persona
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store_channels import ChannelStore, Job
 from visavis.dialogue.turns import Feedback
@@ -48,6 +49,11 @@ class Adapter:
         self._orders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def persona(self) -> Persona:
+        """Whom the operator lets the assistant be."""
+        return self._manager.persona
 
     async def __aenter__(self) -> Adapter:
         self._keeper = asyncio.create_task(self._keep_forever())
@@ -76,6 +82,13 @@ class Adapter:
             self._begin(incoming)
         return taken
 
+    async def once(self, event: str) -> bool:
+        """Whether an event that is no message is new; it counts as seen from now on. Raises `StoreUnavailable`."""
+        if not await self._channel.take(Job(event, ""), [event], LEASE_S):
+            return False
+        await self._channel.done(event)
+        return True
+
     async def has_place(self, place: str) -> bool:
         """Whether a place has a conversation already."""
         return await self._channel.session_at(place) is not None
@@ -98,6 +111,14 @@ class Adapter:
     async def explain(self, post: str) -> bytes:
         """Where in the picture an answer came from, as a PNG; raises as `DialogueManager.explain`."""
         return await heat_sheet(self._manager, *await self.find(post))
+
+    async def explain_latest(self, place: str) -> bytes:
+        """The same for the latest answer of a place."""
+        session = await self._channel.session_at(place)
+        latest = (await self._manager.history(session, limit=1)).exchanges if session else ()
+        if session is None or not latest:
+            raise UnknownTurn("There is no answer here yet.")
+        return await heat_sheet(self._manager, session, latest[-1].question.id)
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, let answers finish for `timeout_s`, hand the others over."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 
+from visavis.bot.adapters.platform import FileLink
 from visavis.dialogue.errors import BadImage, UnsupportedImage
 from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.limits import ImageLimits
@@ -22,6 +23,18 @@ _PAGES = (b"<!doctype", b"<html")
 
 class WebPage(BadImage):
     """A web page came in the place of a file, such as one that asks to sign in."""
+
+
+def check_file(file: FileLink, limits: ImageLimits) -> None:
+    """Refuse what the platform itself says is no picture, or too large, before it is fetched.
+
+    Raises:
+        UnsupportedImage, ImageTooLarge.
+    """
+    if file.mime and not file.mime.startswith("image/"):
+        raise UnsupportedImage(f"{file.mime[:60]} files are not read; please send JPEG, PNG, WebP or GIF.")
+    if file.size > limits.max_bytes:
+        raise too_many_bytes(file.size, limits)
 
 
 async def fetch_file(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 
+from visavis.bot.adapters.files import check_file
 from visavis.bot.adapters.pace import Pace
 from visavis.bot.adapters.platform import (
     Ending,
@@ -27,13 +28,13 @@ from visavis.dialogue.errors import (
     BadRequest,
     Busy,
     DialogueError,
+    ImageTooLarge,
     StoreUnavailable,
     UnknownSession,
     UnknownTurn,
     UnsupportedImage,
 )
 from visavis.dialogue.events import TextDelta, TurnCancelled, TurnCompleted, TurnFailed, TurnQueued
-from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.rate_limits import Action
 from visavis.dialogue.store_channels import ChannelStore
@@ -143,7 +144,7 @@ class MessageRun:
         for link in await self._platform.more_files(self._incoming):
             try:
                 images.append(await self._picture(session, link))
-            except (BadImage, UnsupportedImage, PlatformError) as error:
+            except (BadImage, ImageTooLarge, UnsupportedImage) as error:
                 log.info("an earlier picture is passed over: %s", error)
         for link in own:
             images.append(await self._picture(session, link))
@@ -152,10 +153,7 @@ class MessageRun:
     async def _picture(self, session: str, link: FileLink) -> str:
         limits = self._manager.limits.image
         self._manager.rates.take(Action.IMAGE, self._incoming.person)
-        if link.mime and not link.mime.startswith("image/"):
-            raise UnsupportedImage(f"{link.mime[:60]} files are not read; please send JPEG, PNG, WebP or GIF.")
-        if link.size > limits.max_bytes:
-            raise too_many_bytes(link.size, limits)
+        check_file(link, limits)
         try:
             data = await self._platform.fetch(link, limits)
         except PlatformError as error:

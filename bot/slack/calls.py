@@ -1,0 +1,70 @@
+"""Calls of Slack's Web API: one client, and its many ways to fail as the few that the core knows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import aiohttp
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from visavis.bot.adapters.platform import Limited, PlatformError, Refused
+
+TIMEOUT_S = 20
+_USUAL_WAIT_S = 30.0  # when a limit does not say how long
+_LIMITS = ("ratelimited", "rate_limited", "message_limit_exceeded")
+_PASSING = ("internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org")
+
+
+class SlackRefused(Refused):
+    """Slack's error code, and for `missing_scope` the permission that is missing."""
+
+    def __init__(self, code: str, needed: str = "") -> None:
+        super().__init__(f"Slack refuses it: {code}" + (f" ({needed})" if needed else ""))
+        self.code = code
+        self.needed = needed
+
+
+class Unclear(PlatformError):
+    """Nobody knows whether the call has been carried out: there was no answer."""
+
+
+def web_client(token: str | None, url: str, session: aiohttp.ClientSession | None = None) -> AsyncWebClient:
+    """A client that makes each call once: what to do after a failure depends on the call."""
+    return AsyncWebClient(token=token, base_url=url, timeout=TIMEOUT_S, session=session, retry_handlers=[])
+
+
+async def answer(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
+    """What Slack says to a call.
+
+    Raises:
+        Limited, SlackRefused. Unclear: there was no answer. PlatformError: it may work later.
+    """
+    try:
+        return await call
+    except SlackApiError as error:
+        raise _reason(error) from None  # the response may hold what people say
+    except (aiohttp.ClientError, TimeoutError, OSError, SlackClientError) as error:
+        raise Unclear(f"Slack does not answer ({type(error).__name__})") from None
+
+
+def _reason(error: SlackApiError) -> PlatformError:
+    response: Any = error.response
+    data: Any = response.data if isinstance(response, AsyncSlackResponse) else response
+    status = getattr(response, "status_code", 200)
+    code = str(data.get("error") or "") if isinstance(data, dict) else ""
+    if status == 429 or code in _LIMITS:
+        return Limited(_retry_after(getattr(response, "headers", {})))
+    if not code or status >= 500 or code in _PASSING:
+        return PlatformError(f"Slack cannot do it now ({code or status})")
+    return SlackRefused(code, str(data.get("needed") or ""))
+
+
+def _retry_after(headers: Any) -> float:
+    value = next((value for name, value in dict(headers).items() if name.lower() == "retry-after"), None)
+    try:
+        return max(float(value), 0.0) if value is not None else _USUAL_WAIT_S
+    except ValueError:
+        return _USUAL_WAIT_S

@@ -1,0 +1,97 @@
+"""Slack as the core sees it: where answers go, and how the files of a thread are found and fetched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from slack_sdk.web.async_client import AsyncWebClient
+
+from visavis.bot.adapters.files import WebPage, check_file, fetch_file
+from visavis.bot.adapters.platform import FileLink, Incoming, PlatformError
+from visavis.bot.slack.calls import SlackRefused, answer
+from visavis.bot.slack.messages import MESSAGE_LIMIT, file_link, file_links
+from visavis.bot.slack.reply import SlackReply
+from visavis.dialogue.errors import BadImage
+from visavis.dialogue.limits import ImageLimits
+
+log = logging.getLogger(__name__)
+
+_PAGE, _MOST_PAGES = 200, 5
+_NO_PERMISSION = (
+    "Slack does not let me read files here: the app lacks the permission `files:read`. Whoever set it up can add it "
+    "under OAuth & Permissions and reinstall the app."
+)
+
+
+class SlackPlatform:
+    """As `platform.Platform` says; Slack takes about one message a second and channel."""
+
+    name = "slack"
+    message_limit = MESSAGE_LIMIT
+    edit_interval_s = 1.2
+
+    def __init__(self, client: AsyncWebClient, token: str, api_url: str) -> None:
+        self.bot_user = ""
+        self._client = client
+        self._token = token
+        api = urlsplit(api_url)
+        domain = (api.hostname or "").removeprefix("www.")
+        below = [f"https://*.{domain}"] if api.scheme == "https" else []
+        self._hosts = [f"{api.scheme}://{api.netloc}", *below]
+
+    def reply(self, incoming: Incoming) -> SlackReply:
+        return SlackReply(self._client, incoming)
+
+    async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
+        """Pictures that people have posted in the thread since our latest answer. In a direct message, all of them have
+        come to us already."""
+        address = incoming.address
+        if incoming.is_private or not address.get("thread") or address["thread"] == address["ts"]:
+            return ()
+        try:
+            messages = await self._thread(address["channel"], address["thread"], address["ts"])
+        except PlatformError as error:
+            log.warning("the thread of a question cannot be read: %s", error)
+            return ()
+        found: list[FileLink] = []
+        for message in messages:
+            if message.get("user") == self.bot_user or message.get("bot_id"):
+                found = [] if message.get("user") == self.bot_user else found
+            elif message.get("ts") != address["ts"]:
+                found += [file for file in file_links(message.get("files") or ()) if _may_be_picture(file)]
+        return found
+
+    async def fetch(self, file: FileLink, limits: ImageLimits) -> bytes:
+        """With the token, from Slack's own hosts only."""
+        try:
+            if not file.url:
+                told = await answer(self._client.files_info(file=file.id))
+                file = file_link(told["file"])
+                check_file(file, limits)
+            headers = {"Authorization": f"Bearer {self._token}"}
+            return await fetch_file(file.url, limits, hosts=self._hosts, headers=headers)
+        except WebPage:  # Slack's way to say that the token may not read files, with status 200
+            raise BadImage(_NO_PERMISSION) from None
+        except SlackRefused as error:
+            if error.code == "missing_scope":
+                raise BadImage(_NO_PERMISSION) from None
+            raise
+
+    async def _thread(self, channel: str, thread: str, latest: str) -> list[Any]:
+        messages: list[Any] = []
+        where = {"channel": channel, "ts": thread, "latest": latest, "inclusive": True, "limit": _PAGE}
+        cursor = ""
+        for _ in range(_MOST_PAGES):
+            page = await answer(self._client.conversations_replies(**where, cursor=cursor or None))  # type: ignore[arg-type]
+            messages += page["messages"]
+            cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
+            if not cursor:
+                break
+        return messages
+
+
+def _may_be_picture(file: FileLink) -> bool:
+    return not file.mime or file.mime.startswith("image/")

@@ -1,0 +1,192 @@
+"""One answer in a thread: streamed natively while Slack allows it, else posted and edited.
+
+A stream lives for a few minutes and can only grow. When it has expired, or the text has become another one, the same
+message is edited with `chat.update`. Another process that goes on edits as well: it does not know what was streamed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.webhook.async_client import AsyncWebhookClient
+
+from visavis.bot.adapters.platform import Ending, Incoming, Limited, Outcome, PlatformError
+from visavis.bot.slack.calls import SlackRefused, Unclear, answer
+from visavis.bot.slack.messages import blocks, buttons, escaped, fallback, post_name
+
+log = logging.getLogger(__name__)
+
+_CONTROL = "control"  # the message with the Stop button beside a stream, which can bear none
+_QUIET = {"unfurl_links": False, "unfurl_media": False}
+
+
+class SlackReply:
+    """As `platform.Reply` says."""
+
+    def __init__(self, client: AsyncWebClient, incoming: Incoming) -> None:
+        self.state = dict(incoming.state)
+        self._client = client
+        self._address = incoming.address
+        self._is_private = incoming.is_private
+        self._streams: dict[str, str] = {}  # part -> what was streamed into it
+        self._inherited = set(self.state)  # shown by another process: perhaps still streams
+        self._may_stream = True
+        self._status = ""
+
+    @property
+    def posts(self) -> Sequence[str]:
+        return [post_name(self._address["channel"], ts) for ts in self.state.values() if "channel" in self._address]
+
+    async def status(self, text: str) -> None:
+        """Beside the thread; only some workspaces show it."""
+        if text == self._status or "thread" not in self._address:
+            return
+        self._status = text
+        try:
+            await self._call("assistant_threads_setStatus", channel_id=self._address["channel"], status=text)
+        except SlackRefused as error:
+            log.debug("no status is shown: %s", error)
+
+    async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
+        key = str(part)
+        if "response_url" in self._address:
+            return await self._respond(text)
+        if outcome is not None and outcome.private and not self._is_private and key not in self.state:
+            return await self._whisper(text)
+        if key in self._inherited:
+            await self._stop_stream(key)
+            self._inherited.discard(key)
+        if key in self._streams:
+            await self._stream_on(key, text, outcome)
+        elif key in self.state:
+            await self._update(key, text, outcome)
+        else:
+            await self._open(key, text, outcome)
+        if outcome is not None:
+            await self._clear()
+
+    async def _open(self, key: str, text: str, outcome: Outcome | None) -> None:
+        """The first words of a part. The part before has its end."""
+        for earlier in list(self._streams):
+            await self._stop_stream(earlier)
+        if outcome is None and self._may_stream and await self._start_stream(key, text):
+            return
+        self.state[key] = await self._post(text, outcome)
+
+    async def _start_stream(self, key: str, text: str) -> bool:
+        reader = {"recipient_team_id": self._address["team"], "recipient_user_id": self._address["user"]}
+        try:
+            begun = await self._call("chat_startStream", markdown_text=text, **reader)
+        except SlackRefused as error:
+            log.info("answers are not streamed here: %s", error)
+            self._may_stream = False
+            return False
+        self.state[key] = str(begun["ts"])
+        self._streams[key] = text
+        return True
+
+    async def _stream_on(self, key: str, text: str, outcome: Outcome | None) -> None:
+        """Append what is new, and stop at the end; whatever cannot be streamed is edited."""
+        streamed = self._streams[key]
+        if not text.startswith(streamed):
+            await self._stop_stream(key)
+            return await self._update(key, text, outcome)
+        try:
+            if outcome is not None:
+                below = {"blocks": buttons(outcome)} if buttons(outcome) else {}
+                await self._streaming("chat_stopStream", key, text.removeprefix(streamed), **below)
+                del self._streams[key]
+            elif text != streamed:
+                await self._streaming("chat_appendStream", key, text.removeprefix(streamed))
+                self._streams[key] = text
+                await self._show_control()
+        except Unclear:
+            self._streams[key] = "\0"  # nobody knows what stands there: it is edited as soon as it can be
+            raise
+        except SlackRefused as error:
+            log.info("a stream has ended early: %s", error)
+            del self._streams[key]
+            self._may_stream = False
+            await self._update(key, text, outcome)
+
+    async def _streaming(self, method: str, key: str, text: str, **more: Any) -> None:
+        new = {"markdown_text": text} if text else {}
+        call = getattr(self._client, method)
+        await answer(call(channel=self._address["channel"], ts=self.state[key], **new, **more))
+
+    async def _stop_stream(self, key: str) -> None:
+        """A stream that has ended by itself is as good as a stopped one."""
+        try:
+            await self._streaming("chat_stopStream", key, "")
+        except SlackRefused as error:
+            log.debug("a stream was stopped already: %s", error)
+        self._streams.pop(key, None)
+
+    async def _update(self, key: str, text: str, outcome: Outcome | None) -> None:
+        where: Any = {"channel": self._address["channel"], "ts": self.state[key]}
+        try:
+            await answer(self._client.chat_update(**where, text=fallback(text), blocks=blocks(text, outcome)))
+        except SlackRefused as error:
+            if error.code == "invalid_blocks":
+                await answer(self._client.chat_update(**where, text=escaped(text), blocks=[]))
+            elif error.code in ("message_not_found", "cant_update_message", "edit_window_closed"):
+                self.state[key] = await self._post(text, outcome)
+            else:
+                raise
+
+    async def _post(self, text: str, outcome: Outcome | None) -> str:
+        try:
+            posted = await self._call("chat_postMessage", text=fallback(text), blocks=blocks(text, outcome), **_QUIET)
+        except SlackRefused as error:
+            if error.code != "invalid_blocks":
+                raise
+            posted = await self._call("chat_postMessage", text=escaped(text), **_QUIET)
+        return str(posted["ts"])
+
+    async def _whisper(self, text: str) -> None:
+        await self._call(
+            "chat_postEphemeral", user=self._address["user"], text=fallback(text), blocks=blocks(text, _END)
+        )
+
+    async def _respond(self, text: str) -> None:
+        """To a slash command, for the person alone."""
+        hook = AsyncWebhookClient(self._address["response_url"], retry_handlers=[])
+        try:
+            told = await hook.send(text=fallback(text), blocks=blocks(text, _END), response_type="ephemeral")
+        except Exception as error:  # the library lets through whatever its HTTP client raises
+            raise Unclear(f"Slack does not answer ({type(error).__name__})") from None
+        if told.status_code == 429:
+            raise Limited(float(told.headers.get("Retry-After", 1)))
+        if told.status_code >= 500:
+            raise PlatformError(f"Slack cannot do it now ({told.status_code})")
+        if told.status_code != 200:
+            raise SlackRefused(str(told.body)[:60])
+
+    async def _show_control(self) -> None:
+        """A Stop button beside a stream; only for answers that take a while."""
+        if _CONTROL not in self.state:
+            below = buttons(None)
+            posted = await self._call("chat_postMessage", text="Answering …", blocks=below, **_QUIET)
+            self.state[_CONTROL] = str(posted["ts"])
+
+    async def _clear(self) -> None:
+        """Take away what was there while the answer was written."""
+        control = self.state.pop(_CONTROL, None)
+        if control is not None:
+            try:
+                await answer(self._client.chat_delete(channel=self._address["channel"], ts=control))
+            except PlatformError as error:
+                log.info("a Stop button stays: %s", error)
+
+    async def _call(self, method: str, **arguments: Any) -> Any:
+        """A call about the thread."""
+        where = {"thread_ts": self._address["thread"]}
+        if "channel_id" not in arguments:
+            where["channel"] = self._address["channel"]
+        return await answer(getattr(self._client, method)(**where, **arguments))
+
+
+_END = Outcome(Ending.NOTICE)

@@ -1,0 +1,37 @@
+"""One Slack process's parts in the event loop of a test."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from scripted_chat_model import ScriptedChatModel
+from slack_stand_in import APP_TOKEN, BOT_TOKEN, SlackStandIn
+
+from visavis.bot.adapters.process import run_service
+from visavis.bot.conversations import Conversations
+from visavis.bot.settings import Settings
+from visavis.bot.slack.service import SlackService
+
+Answering = Callable[..., AbstractAsyncContextManager[SlackService]]
+
+
+@contextlib.asynccontextmanager
+async def answering_slack(
+    slack: SlackStandIn, settings: Settings, model: ScriptedChatModel | None = None, **changes: Any
+) -> AsyncIterator[SlackService]:
+    """Connected, as long as the context lasts; `changes` are settings."""
+    tokens = {"slack_bot_token": BOT_TOKEN, "slack_app_token": APP_TOKEN, "slack_api_url": slack.api_url}
+    own = settings.model_copy(update=tokens | changes)
+    conversations = Conversations(own, model or ScriptedChatModel())
+    service, stop = SlackService(own, conversations), asyncio.Event()
+    before = len(slack.sockets)
+    running = asyncio.create_task(run_service(service, conversations, stop, own.drain_s))
+    try:
+        if own.slack_app_token:
+            await slack.until(lambda: len(slack.sockets) > before or running.done())
+        yield service
+    finally:
+        stop.set()
+        await running
