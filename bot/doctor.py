@@ -22,7 +22,7 @@ from visavis.bot.preparation import ServeError, check_data_folder
 from visavis.bot.settings import Settings
 from visavis.models.checkpoint_files import FOREIGN
 
-OPTIONAL = {"train": "pycocoevalcap", "towers": "onnx"}
+OPTIONAL = {"train": "pycocoevalcap", "towers": "onnx", "slack": "slack_bolt"}
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "bf16", "i8mm")
 
 

@@ -1,4 +1,4 @@
-"""How a Slack process is let in: tokens, scopes, Socket Mode and HTTP with signatures; and what is said if it is not."""
+"""How a Slack process is let in: tokens, scopes, Socket Mode, HTTP with signatures; and what is said if it is not."""
 
 import asyncio
 import json
