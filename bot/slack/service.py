@@ -64,7 +64,7 @@ class SlackService:
         )
         self._app = app
         self._listeners = Listeners(app, self.adapter, self._platform, self._client, settings.slack_channels)
-        self._socket: AsyncSocketModeHandler | None = None
+        self._socket: Any = None  # the library's client, which is not typed
         self._watcher: asyncio.Task[None] | None = None
         self._server: _EventServer | None = None
 
@@ -91,7 +91,7 @@ class SlackService:
         if self._watcher is not None:
             self._watcher.cancel()
         if self._socket is not None:
-            await self._socket.client.close()
+            await self._socket.close()
         if self._server is not None:
             await self._server.stop()
 
@@ -103,11 +103,11 @@ class SlackService:
 
     async def _open_socket(self) -> None:
         """The library would try one address again and again; here each try gets a new one."""
+        if self._socket is not None:
+            await self._socket.close()
         handler = AsyncSocketModeHandler(self._app, self._settings.slack_app_token, web_client=self._client)
-        self._socket, old = handler, self._socket
-        if old is not None:
-            await old.client.close()
         client: Any = handler.client
+        self._socket = client
         try:
             opened = await answer(self._client.apps_connections_open(app_token=self._settings.slack_app_token or ""))
             client.wss_uri = opened["url"]
@@ -125,9 +125,10 @@ class SlackService:
         missing = 0
         while True:
             await asyncio.sleep(_WATCH_S)
-            is_there = self._socket is not None and await self._socket.client.is_connected()
+            is_there = self._socket is not None and await self._socket.is_connected()
             missing = 0 if is_there else missing + 1
             if missing >= 3:
+                missing = 0
                 with contextlib.suppress(PlatformError):
                     await self._open_socket()
 
