@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 ARGS ?=
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PACKAGES := bot dialogue models
-NPM_PACKAGES := typescript@7 deep-chat@2.4
+NPM_PACKAGES := typescript@7 deep-chat@2.4 @slack/bolt@5
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
@@ -78,7 +78,7 @@ $(VENV)/.dev: $(VENV)/.core
 	@$(PIP) --editable ".[dev,train,slack]"
 	@touch $@
 
-# For the types of the page's scripts and for Deep Chat; where there is no npm or no registry, their tests say that they were skipped.
+# For the types of the page's scripts, Deep Chat and Slack's other client; where there is no npm or no registry, their tests say that they were skipped.
 node_modules:
 	@if command -v npm >/dev/null; then \
 	npm install --no-save --silent --no-audit --no-fund --fetch-retries=0 $(NPM_PACKAGES) >/dev/null 2>&1 || echo "npm found no registry."; fi

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 
-from visavis.bot.adapters.platform import FileLink
+from visavis.bot.adapters.platform import FileLink, Limited
 from visavis.dialogue.errors import BadImage, UnsupportedImage
 from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.limits import ImageLimits
@@ -46,7 +46,7 @@ async def fetch_file(
 
     Raises:
         BadImage: another host, a redirect, an error, nothing in time. WebPage. UnsupportedImage: it is no picture.
-        ImageTooLarge.
+        ImageTooLarge. Limited.
     """
     if not any(_is_of(url, host) for host in hosts):
         raise BadImage("The file lies on a host that is not the platform's; please post the picture itself.")
@@ -60,6 +60,8 @@ async def fetch_file(
 
 
 async def _read(response: httpx.Response, limits: ImageLimits) -> bytes:
+    if response.status_code == 429:
+        raise Limited(_retry_after(response.headers.get("retry-after", "")))
     if response.status_code != 200:
         raise BadImage(f"The platform did not give the picture (status {response.status_code}); please post it again.")
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -78,6 +80,10 @@ async def _read(response: httpx.Response, limits: ImageLimits) -> bytes:
     if bytes(data[:64]).lstrip().lower().startswith(_PAGES):
         raise _web_page()
     return bytes(data)  # what is inside is checked from its header before a pixel is decoded, as of any upload
+
+
+def _retry_after(value: str) -> float:
+    return float(value) if value.isdecimal() else 5.0
 
 
 def _is_of(url: str, host: str) -> bool:

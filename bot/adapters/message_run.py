@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import TypeVar
 
 from visavis.bot.adapters.files import check_file
 from visavis.bot.adapters.pace import Pace
@@ -15,6 +16,7 @@ from visavis.bot.adapters.platform import (
     Ending,
     FileLink,
     Incoming,
+    Limited,
     Outcome,
     Platform,
     PlatformError,
@@ -46,7 +48,9 @@ log = logging.getLogger(__name__)
 THINKING = "is looking …"
 LEASE_S = 15.0
 _STORE_PAUSE_S = 1.0
+_TRIES, _LONGEST_WAIT_S = 4, 60.0
 _TURNS = uuid.UUID("7b0f4a2e-6f0c-5b3a-9d6e-2c1f0e8a4d51")
+T = TypeVar("T")
 Ended = tuple[str, Outcome]
 
 
@@ -141,7 +145,7 @@ class MessageRun:
         if len(own) > most:
             raise BadRequest(f"A message may show at most {most} pictures; this one has {len(own)}.")
         images = []
-        for link in await self._platform.more_files(self._incoming):
+        for link in await patiently(lambda: self._platform.more_files(self._incoming)):
             try:
                 images.append(await self._picture(session, link))
             except (BadImage, ImageTooLarge, UnsupportedImage) as error:
@@ -155,7 +159,7 @@ class MessageRun:
         self._manager.rates.take(Action.IMAGE, self._incoming.person)
         check_file(link, limits)
         try:
-            data = await self._platform.fetch(link, limits)
+            data = await patiently(lambda: self._platform.fetch(link, limits))
         except PlatformError as error:
             raise BadImage("The picture could not be fetched; please post it again.") from error
         return (await self._manager.add_image(session, data)).sha256
@@ -186,6 +190,16 @@ class MessageRun:
         for post in set(self._reply.posts) - self._remembered if self._session else ():
             await self._channel.remember(post, self._session, self._turn)
             self._remembered.add(post)
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """What a call gives, tried again as often as the platform says when; not for longer than people would wait."""
+    for _ in range(_TRIES):
+        try:
+            return await call()
+        except Limited as error:
+            await asyncio.sleep(min(error.retry_after_s, _LONGEST_WAIT_S))
+    return await call()
 
 
 async def open_place(incoming: Incoming, manager: DialogueManager, channel: ChannelStore) -> str:

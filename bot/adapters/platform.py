@@ -144,9 +144,17 @@ class Platform(Protocol):
         ...
 
     async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
-        """Pictures that belong to the question but were posted before it; those that fail are passed over."""
+        """Pictures that belong to the question but were posted before it; those that cannot be fetched are passed over.
+
+        Raises:
+            Limited: it is asked again.
+        """
         ...
 
     async def fetch(self, file: FileLink, limits: ImageLimits) -> bytes:
-        """The bytes of a posted file (see `files.fetch_file`); raises `DialogueError`, `PlatformError`."""
+        """The bytes of a posted file, see `files.fetch_file`.
+
+        Raises:
+            DialogueError: a sentence for the person. PlatformError. Limited: it is asked again.
+        """
         ...

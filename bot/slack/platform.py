@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from slack_sdk.web.async_client import AsyncWebClient
 
 from visavis.bot.adapters.files import WebPage, check_file, fetch_file
-from visavis.bot.adapters.platform import FileLink, Incoming, PlatformError
+from visavis.bot.adapters.platform import FileLink, Incoming, Limited, PlatformError
 from visavis.bot.slack.calls import SlackRefused, answer
 from visavis.bot.slack.messages import MESSAGE_LIMIT, file_link, file_links
 from visavis.bot.slack.reply import SlackReply
@@ -53,6 +53,8 @@ class SlackPlatform:
             return ()
         try:
             messages = await self._thread(address["channel"], address["thread"], address["ts"])
+        except Limited:
+            raise
         except PlatformError as error:
             log.warning("the thread of a question cannot be read: %s", error)
             return ()

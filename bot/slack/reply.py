@@ -20,6 +20,7 @@ from visavis.bot.slack.messages import blocks, buttons, escaped, fallback, post_
 log = logging.getLogger(__name__)
 
 _CONTROL = "control"  # the message with the Stop button beside a stream, which can bear none
+_TOO_MUCH = ("invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long")  # then the text goes without blocks
 _QUIET = {"unfurl_links": False, "unfurl_media": False}
 
 
@@ -55,7 +56,8 @@ class SlackReply:
         if "response_url" in self._address:
             return await self._respond(text)
         if outcome is not None and outcome.private and not self._is_private and key not in self.state:
-            return await self._whisper(text)
+            await self._whisper(text)
+            return await self.status("")
         if key in self._inherited:
             await self._stop_stream(key)
             self._inherited.discard(key)
@@ -130,7 +132,7 @@ class SlackReply:
         try:
             await answer(self._client.chat_update(**where, text=fallback(text), blocks=blocks(text, outcome)))
         except SlackRefused as error:
-            if error.code == "invalid_blocks":
+            if error.code in _TOO_MUCH:
                 await answer(self._client.chat_update(**where, text=escaped(text), blocks=[]))
             elif error.code in ("message_not_found", "cant_update_message", "edit_window_closed"):
                 self.state[key] = await self._post(text, outcome)
@@ -141,7 +143,7 @@ class SlackReply:
         try:
             posted = await self._call("chat_postMessage", text=fallback(text), blocks=blocks(text, outcome), **_QUIET)
         except SlackRefused as error:
-            if error.code != "invalid_blocks":
+            if error.code not in _TOO_MUCH:
                 raise
             posted = await self._call("chat_postMessage", text=escaped(text), **_QUIET)
         return str(posted["ts"])

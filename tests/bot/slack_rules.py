@@ -54,7 +54,7 @@ METHODS = {
     "files.getUploadURLExternal": Method(("files:write",), ("filename", "length"), ("alt_txt",)),
     "files.completeUploadExternal": Method(("files:write",), ("files",), ("channel_id", "thread_ts")),
     "views.open": Method((), ("trigger_id", "view")),
-    "assistant.threads.setStatus": Method(("assistant:write",), ("channel_id", "thread_ts", "status")),
+    "assistant.threads.setStatus": Method(("assistant:write",), ("channel_id", "thread_ts"), ("status",)),
     "assistant.threads.setSuggestedPrompts": Method(
         ("assistant:write",), ("channel_id", "prompts"), ("thread_ts", "title")
     ),

@@ -92,6 +92,7 @@ class SlackStandIn:
         self.sockets: list[WebSocket] = []
         self.deliveries: dict[str, Delivery] = {}
         self.file_tokens: list[str | None] = []
+        self.file_faults: list[int] = []  # seconds to wait
         self._next = 0
         self._changed = asyncio.Event()
         self._turn = 0
@@ -227,7 +228,8 @@ class SlackStandIn:
     async def _api(self, request: Request) -> Response:
         name = request.path_params["method"]
         arguments = await _arguments(request)
-        token = request.headers.get("authorization", "").removeprefix("Bearer ") or arguments.pop("token", "")
+        in_body = arguments.pop("token", "")
+        token = request.headers.get("authorization", "").removeprefix("Bearer ") or in_body
         self.calls.append((name, arguments))
         headers = {"x-oauth-scopes": ",".join(sorted(self.scopes))}
         try:
@@ -392,6 +394,8 @@ class SlackStandIn:
 
     async def _file(self, request: Request) -> Response:
         self.file_tokens.append(request.headers.get("authorization"))
+        if self.file_faults:
+            return PlainTextResponse("", 429, {"Retry-After": str(self.file_faults.pop())})
         file, data = self.files.get(request.path_params["id"], ({}, b""))
         if not file:
             return PlainTextResponse("not found", 404)
@@ -444,7 +448,10 @@ async def _arguments(request: Request) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(body)
     else:
         found = dict(request.query_params) | dict(parse_qsl(body.decode(), keep_blank_values=True))
-    for name in ("blocks", "prompts", "view"):
+    for name in ("blocks", "prompts", "view", "chunks"):
         if isinstance(found.get(name), str):
             found[name] = json.loads(found[name])
+    found.pop("team_id", None)  # any method takes it, for tokens of several workspaces
+    if chunks := found.pop("chunks", None):  # what is streamed may come in pieces
+        found["markdown_text"] = "".join(chunk["text"] for chunk in chunks if chunk["type"] == "markdown_text")
     return found

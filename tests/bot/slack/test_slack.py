@@ -232,6 +232,23 @@ async def test_a_storm_of_rate_limits_is_waited_for(slack: SlackStandIn, answeri
     assert time.monotonic() - began >= 2
 
 
+async def test_limits_on_the_way_to_a_picture_are_waited_for_too(
+    slack: SlackStandIn, answering: Answering, photo: bytes
+) -> None:
+    model = ScriptedChatModel()
+    for method in ("conversations.replies", "files.info", "assistant.threads.setStatus"):
+        slack.faults[method] = [limited(1)]
+    slack.file_faults = [1]
+    async with answering(model):
+        slack.add_file(photo)
+        root = slack.say("look", files=[{"id": "F00000", "file_access": "check_file_info"}])
+        asked = slack.say(ASK, thread=root.ts)
+        await slack.tell(slack.event(asked))
+        await slack.answered(root.ts)
+    assert pictures(model) == 1
+    assert len(slack.file_tokens) == 2
+
+
 async def test_a_direct_message_needs_no_mention_and_each_thread_is_a_conversation(
     slack: SlackStandIn, answering: Answering, photo: bytes
 ) -> None:
@@ -438,6 +455,7 @@ async def test_a_bad_file_is_told_to_the_person_alone(
         await slack.until(lambda: slack.whispers)
     assert any(part in slack.whispers[0]["text"] for part in said.split("|"))
     assert slack.whispers[0]["user"] == ANN
+    assert [one["status"] for one in slack.called("assistant.threads.setStatus")][-1:] in ([], [""])
     assert slack.redirected == []
 
 
