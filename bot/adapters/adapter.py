@@ -144,7 +144,7 @@ class Adapter:
         """The edge of a message: afterwards it is done, or another process has it."""
         try:
             await run.execute(lambda: self.is_draining)
-            await self._channel.done(id)
+            await self._done(id)
         except (HandOver, asyncio.CancelledError):
             await self._channel.release(id)
         except Refused as error:
@@ -155,6 +155,14 @@ class Adapter:
         except Exception:
             log.exception("a message could not be answered on %s", self._platform.name)
             await self._channel.done(id)
+
+    async def _done(self, id: str) -> None:
+        """The answer is shown: a store that is away is waited for, or it would be shown again."""
+        while True:
+            try:
+                return await self._channel.done(id)
+            except StoreUnavailable:
+                await asyncio.sleep(RENEW_S)
 
     async def _keep_forever(self) -> None:
         """Keep what is being answered, and take up what others have left behind."""

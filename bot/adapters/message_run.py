@@ -145,7 +145,8 @@ class MessageRun:
         if len(own) > most:
             raise BadRequest(f"A message may show at most {most} pictures; this one has {len(own)}.")
         images = []
-        for link in await patiently(lambda: self._platform.more_files(self._incoming)):
+        earlier = await patiently(lambda: self._platform.more_files(self._incoming))
+        for link in earlier[max(len(earlier) - most + len(own), 0) :]:
             try:
                 images.append(await self._picture(session, link))
             except (BadImage, ImageTooLarge, UnsupportedImage) as error:

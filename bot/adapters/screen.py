@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from visavis.bot.adapters.pace import Pace
 from visavis.bot.adapters.platform import Limited, Outcome, PlatformError, Refused, Reply
 from visavis.bot.adapters.text import harmless, split_text
+from visavis.dialogue.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ class Screen:
             self._changed.set()
         except PlatformError as error:
             log.warning("a draft could not be shown: %s", error)
+        except Exception:  # the final text may well be shown
+            log.exception("a draft could not be shown")
 
     async def _put_all(self, text: str, outcome: Outcome | None) -> None:
         """Bring every part up to date, in order; those that an earlier attempt had and this one has not are emptied."""
@@ -112,9 +115,14 @@ class Screen:
         await self._keep_state()
 
     async def _keep_state(self) -> None:
-        if self._reply.state != self._known:
-            self._known = dict(self._reply.state)
+        """A store that is away now may take it after the next change."""
+        if self._reply.state == self._known:
+            return
+        try:
             await self._keep()
+            self._known = dict(self._reply.state)
+        except StoreUnavailable as error:
+            log.warning("what is shown could not be kept: %s", error)
 
     @staticmethod
     async def _first(*events: asyncio.Event, timeout_s: float | None = None) -> None:

@@ -176,12 +176,13 @@ class SlackReply:
 
     async def _clear(self) -> None:
         """Take away what was there while the answer was written."""
-        control = self.state.pop(_CONTROL, None)
-        if control is not None:
+        if _CONTROL in self.state:
+            where = {"channel": self._address["channel"], "ts": self.state[_CONTROL]}
             try:
-                await answer(self._client.chat_delete(channel=self._address["channel"], ts=control))
-            except PlatformError as error:
+                await answer(self._client.chat_delete(**where))
+            except SlackRefused as error:
                 log.info("a Stop button stays: %s", error)
+            del self.state[_CONTROL]
 
     async def _call(self, method: str, **arguments: Any) -> Any:
         """A call about the thread."""

@@ -25,7 +25,7 @@ from visavis.bot.adapters.process import SetupError
 from visavis.bot.conversations import Conversations
 from visavis.bot.gateway import GatewayServer
 from visavis.bot.settings import Settings
-from visavis.bot.slack.calls import SlackRefused, answer, web_client
+from visavis.bot.slack.calls import TIMEOUT_S, SlackRefused, answer, web_client
 from visavis.bot.slack.listeners import Listeners
 from visavis.bot.slack.platform import SlackPlatform
 
@@ -44,7 +44,7 @@ class SlackService:
     def __init__(self, settings: Settings, conversations: Conversations) -> None:
         self._settings = settings
         token = settings.slack_bot_token or ""
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
         self._client = web_client(token, settings.slack_api_url, self._session)
         self._platform = SlackPlatform(self._client, token, settings.slack_api_url)
         self.adapter = Adapter(self._platform, conversations.manager, conversations.store.channel("slack"))

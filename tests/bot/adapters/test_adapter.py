@@ -308,6 +308,60 @@ async def test_a_process_that_goes_down_hands_its_answers_over_and_the_same_mess
     assert set(platform.messages) == {"m1/0"}
 
 
+async def test_a_process_that_goes_down_lets_answers_finish_in_time(settings: Settings, platform: FakePlatform) -> None:
+    answer = " ".join(f"w{number}" for number in range(40))
+    async with running(settings, platform, ScriptedChatModel(answer=answer, pause_s=0.02)) as (adapter, _):
+        await adapter.accept(message())
+        await until(lambda: "m1/0" in platform.messages)
+        await adapter.drain(60)
+        assert platform.endings["m1"].ending is Ending.ANSWERED
+    assert platform.messages["m1/0"].strip() == answer
+
+
+async def test_a_store_that_is_away_while_an_answer_is_shown_does_not_make_it_appear_twice(
+    settings: Settings, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_module, "RENEW_S", 0.05)
+    async with running(settings, platform) as (adapter, _):
+        channel, failures = adapter._channel, [StoreUnavailable("away") for _ in range(12)]
+        for name in ("renew", "remember", "done"):
+            monkeypatch.setattr(channel, name, failing(getattr(channel, name), failures))
+        await adapter.accept(message())
+        await platform.answered("m1")
+        await settled(adapter)
+        assert await channel.adopt(0.1) == []
+    assert not failures
+    assert [final for _, final in platform.puts].count(True) == 1
+
+
+def failing(method: Any, failures: list[StoreUnavailable]) -> Any:
+    async def call(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await method(*args)
+
+    return call
+
+
+async def test_of_many_earlier_pictures_only_as_many_are_fetched_as_may_be_shown(
+    settings: Settings, platform: FakePlatform, photo: bytes
+) -> None:
+    platform.files["own"] = photo
+    platform.earlier = [FileLink(f"gone{number}") for number in range(50)]
+    fetched = []
+    fetch = platform.fetch
+
+    async def counting(file: FileLink, limits: Any) -> bytes:
+        fetched.append(file.url)
+        return await fetch(file, limits)
+
+    platform.fetch = counting  # type: ignore[method-assign]
+    async with running(settings, platform) as (adapter, _):
+        await adapter.accept(message(files=(FileLink("own"),)))
+        await platform.answered("m1")
+    assert fetched == [*(f"gone{number}" for number in range(43, 50)), "own"]
+
+
 async def test_a_process_that_was_killed_leaves_its_messages_to_the_next_one(
     settings: Settings, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

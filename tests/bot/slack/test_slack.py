@@ -221,15 +221,16 @@ async def test_an_event_that_could_not_be_kept_is_brought_again_and_answered(
 
 
 async def test_a_storm_of_rate_limits_is_waited_for(slack: SlackStandIn, answering: Answering) -> None:
-    for method in ("chat.startStream", "chat.stopStream", "chat.postMessage", "chat.update"):
-        slack.faults[method] = [limited(1), limited(1)]
-    async with answering():
+    for method in ("chat.startStream", "chat.appendStream", "chat.stopStream", "chat.postMessage", "chat.delete"):
+        slack.faults[method] = [limited(1)]
+    async with answering(ScriptedChatModel(answer="a red square on white " * 9, pause_s=0.15)):
         asked = slack.say(ASK)
         began = time.monotonic()
         await slack.tell(slack.event(asked))
         (answer,) = await slack.answered(asked.ts)
-    assert "a red square on white" in answer.shown
+    assert answer.shown.split() == ("a red square on white " * 9).split()
     assert time.monotonic() - began >= 2
+    assert len(slack.called("chat.delete")) == 2
 
 
 async def test_limits_on_the_way_to_a_picture_are_waited_for_too(
