@@ -177,9 +177,9 @@ class SlackReply:
     async def _clear(self) -> None:
         """Take away what was there while the answer was written."""
         if _CONTROL in self.state:
-            where = {"channel": self._address["channel"], "ts": self.state[_CONTROL]}
+            channel, ts = self._address["channel"], self.state[_CONTROL]
             try:
-                await answer(self._client.chat_delete(**where))
+                await answer(self._client.chat_delete(channel=channel, ts=ts))
             except SlackRefused as error:
                 log.info("a Stop button stays: %s", error)
             del self.state[_CONTROL]
