@@ -6,11 +6,9 @@ Bolt sends its acknowledgement when a listener returns: so a listener does no mo
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
-from collections.abc import Coroutine
 from typing import Any
 
 from slack_bolt.async_app import AsyncApp, AsyncBoltRequest
@@ -18,9 +16,10 @@ from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
 from visavis.bot.adapters.adapter import Adapter
-from visavis.bot.adapters.platform import Incoming, PlatformError
+from visavis.bot.adapters.platform import Incoming
 from visavis.bot.adapters.text_commands import parse_command
 from visavis.bot.slack import messages as words
+from visavis.bot.slack.asides import Asides
 from visavis.bot.slack.calls import SlackRefused, answer
 from visavis.bot.slack.platform import SlackPlatform
 from visavis.dialogue.errors import DialogueError, UnknownTurn
@@ -28,12 +27,6 @@ from visavis.dialogue.errors import DialogueError, UnknownTurn
 log = logging.getLogger(__name__)
 
 COMMAND = re.compile(r"/.+")
-GREETING = "Show me a picture and ask about it. `help` tells what else I understand."
-PROMPTS = [
-    {"title": "What is in this picture?", "message": "What is in this picture?"},
-    {"title": "What color is it?", "message": "What color is it?"},
-    {"title": "What can you do?", "message": "help"},
-]
 NOT_HERE = "I am not enabled in this channel."
 INVITE = "I cannot write there: please invite me to the channel first (`/invite`)."
 _WHY = ("show why", "show me why")
@@ -55,7 +48,7 @@ class Listeners:
         self._platform = platform
         self._client = client
         self._channels = channels
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._asides = Asides(adapter, client)
         app.error(self._failed)
         for name in ("app_mention", "message"):
             app.event(name)(self._message)
@@ -72,9 +65,7 @@ class Listeners:
 
     async def aclose(self) -> None:
         """End what goes on beside the adapter."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._asides.aclose()
 
     async def _failed(self, error: Exception, request: AsyncBoltRequest) -> BoltResponse:
         """Not acknowledged: Slack brings it again, to us or to another process."""
@@ -98,10 +89,10 @@ class Listeners:
             return
         if not self._is_allowed(incoming):
             if is_meant and await self._adapter.once(incoming.id):
-                self._go(self._whisper(incoming.address, NOT_HERE))
+                self._asides.go(self._asides.whisper(incoming.address, NOT_HERE))
         elif incoming.text.lower().strip(" ?!.") in _WHY and not incoming.files:
             if await self._adapter.once(incoming.id):
-                self._go(self._show_why(incoming.address, incoming.place))
+                self._asides.go(self._asides.show_why(incoming.address, incoming.place))
         else:
             await self._adapter.accept(incoming)
 
@@ -121,12 +112,12 @@ class Listeners:
     async def _thread_started(self, event: _Body) -> None:
         thread = event["assistant_thread"]
         where = {"channel": str(thread["channel_id"]), "thread": str(thread["thread_ts"])}
-        self._go(self._greet(where))
+        self._asides.go(self._asides.greet(where))
 
     async def _home_opened(self, event: _Body) -> None:
         """The agent's view: prompts without a thread; one that names a thread would fail in silence."""
         if event.get("tab") == "messages":
-            self._go(self._suggest(str(event["channel"])))
+            self._asides.go(self._asides.suggest(str(event["channel"])))
 
     async def _command(self, ack: Any, body: _Body) -> None:
         text = str(body.get("text") or "").strip() or "help"
@@ -136,7 +127,7 @@ class Listeners:
             await ack(NOT_HERE)
             return
         else:
-            self._go(self._open_thread(body, text))
+            self._asides.go(self._open_thread(body, text))
         await ack()
 
     async def _open_thread(self, body: _Body, text: str) -> None:
@@ -154,35 +145,12 @@ class Listeners:
         try:
             await self._adapter.stop(words.post_name(where["channel"], where["ts"]))
         except UnknownTurn as error:
-            self._go(self._whisper(where, str(error)))
+            self._asides.go(self._asides.whisper(where, str(error)))
         await ack()
 
     async def _why(self, ack: Any, body: _Body) -> None:
-        self._go(self._show_why(_container(body)))
+        self._asides.go(self._asides.show_why(_container(body)))
         await ack()
-
-    async def _show_why(self, where: dict[str, str], place: str = "") -> None:
-        """The heat maps as a picture in the thread."""
-        try:
-            picture = (
-                await self._adapter.explain_latest(place)
-                if place
-                else await self._adapter.explain(words.post_name(where["channel"], where["ts"]))
-            )
-        except DialogueError as error:
-            return await self._whisper(where, str(error))
-        try:
-            uploaded = self._client.files_upload_v2(
-                file=picture,
-                filename="where-the-words-came-from.png",
-                title="Where the words came from",
-                alt_txt="The picture, bright where the model looked: for the whole answer and for each word",
-                channel=where["channel"],
-                thread_ts=where["thread"],
-            )
-            await answer(uploaded)
-        except SlackRefused as error:
-            await self._whisper(where, f"I cannot post pictures here. {error}.")
 
     async def _shortcut(self, ack: Any, body: _Body) -> None:
         """The dialog has to be asked for within three seconds, before anything else."""
@@ -191,12 +159,12 @@ class Listeners:
         thread = str(message.get("thread_ts") or message["ts"])
         where = {"channel": channel, "thread": thread, "user": str(body["user"]["id"])}
         if not files:
-            self._go(self._whisper(where, "There is no picture in that message."))
+            self._asides.go(self._asides.whisper(where, "There is no picture in that message."))
         elif self._channels and channel not in self._channels and not channel.startswith("D"):
-            self._go(self._whisper(where, NOT_HERE))
+            self._asides.go(self._asides.whisper(where, NOT_HERE))
         else:
             dialog = words.question_dialog(json.dumps({"channel": channel, "thread": thread, "files": files}))
-            self._go(self._call(self._client.views_open(trigger_id=body["trigger_id"], view=dialog)))
+            self._asides.go(self._asides.call(self._client.views_open(trigger_id=body["trigger_id"], view=dialog)))
         await ack()
 
     async def _asked(self, ack: Any, body: _Body, view: _Body) -> None:
@@ -205,48 +173,6 @@ class Listeners:
         question, id = words.dialog_question(view), f"view:{view['id']}"
         await self._adapter.accept(words.incoming_question(asked, where["thread"], question, id, files=where["files"]))
         await ack()
-
-    async def _greet(self, where: dict[str, str]) -> None:
-        greeting = self._adapter.persona.greeting or GREETING
-        await self._call(
-            self._client.chat_postMessage(channel=where["channel"], thread_ts=where["thread"], text=greeting)
-        )
-        await self._suggest(where["channel"], where["thread"])
-
-    async def _suggest(self, channel: str, thread: str | None = None) -> None:
-        thread_ts: Any = thread
-        await self._call(
-            self._client.assistant_threads_setSuggestedPrompts(channel_id=channel, thread_ts=thread_ts, prompts=PROMPTS)
-        )
-
-    async def _whisper(self, where: dict[str, str], text: str) -> None:
-        thread = where.get("thread")
-        await self._call(
-            self._client.chat_postEphemeral(
-                channel=where["channel"], user=where["user"], thread_ts=thread, text=words.escaped(text)
-            )
-        )
-
-    async def _call(self, call: Any) -> None:
-        """One that may fail."""
-        try:
-            await answer(call)
-        except PlatformError as error:
-            log.warning("%s", error)
-
-    def _go(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._edge(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    @staticmethod
-    async def _edge(work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except (PlatformError, DialogueError) as error:
-            log.warning("%s", error)
-        except Exception:
-            log.exception("something asked for in Slack failed")
 
 
 def _container(body: _Body) -> dict[str, str]:

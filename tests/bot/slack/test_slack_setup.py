@@ -18,7 +18,7 @@ from visavis.bot import cli
 from visavis.bot.adapters.process import SetupError, run_service
 from visavis.bot.conversations import Conversations
 from visavis.bot.settings import Settings, SettingsError, load_settings
-from visavis.bot.slack import listeners, messages
+from visavis.bot.slack import asides, listeners, messages
 from visavis.bot.slack.check import SCOPES, check_setup
 from visavis.bot.slack.service import SlackService
 
@@ -157,7 +157,7 @@ def test_the_manifest_asks_for_what_the_check_wants_and_what_the_listeners_hear(
     assert manifest["features"]["shortcuts"][0]["callback_id"] == messages.ASK
     assert listeners.COMMAND.fullmatch(manifest["features"]["slash_commands"][0]["command"])
     prompts = manifest["features"]["agent_view"]["suggested_prompts"]
-    assert prompts == listeners.PROMPTS
+    assert prompts == asides.PROMPTS
 
 
 @pytest.mark.parametrize(
