@@ -17,6 +17,7 @@ from visavis.dialogue.turns import ImageRef
 logger = logging.getLogger(__name__)
 
 _JPEG_QUALITY = 90
+_JPEG_FORMATS = ("JPEG", "MPO")  # what was JPEG before has its noise: to try PNG would cost ten times all the rest
 _MAX_PNG_COLOURS = 2**16  # with more, PNG never wins and costs a quarter of a second to find that out
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -59,8 +60,8 @@ def normalise_image(data: bytes, limits: ImageLimits) -> NormalisedImage:
     if len(data) > limits.max_bytes:
         raise too_many_bytes(len(data), limits)
     with _open(data, limits) as image:
-        rgb = _decode(image, limits.max_side)
-    return _encode(rgb)
+        rgb, was_jpeg = _decode(image, limits.max_side), image.format in _JPEG_FORMATS
+    return _encode(rgb, tries_png=not was_jpeg)
 
 
 def too_many_bytes(size: int, limits: ImageLimits) -> ImageTooLarge:
@@ -139,12 +140,12 @@ def _upright(image: Image.Image, original: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _encode(image: Image.Image) -> NormalisedImage:
+def _encode(image: Image.Image, tries_png: bool) -> NormalisedImage:
     # A fresh canvas: whatever the file carried in `info` (comments, EXIF, profiles) is left behind.
     clean = Image.new("RGB", image.size)
     clean.paste(image)
     data, mime = _save(clean, "JPEG", quality=_JPEG_QUALITY), "image/jpeg"
-    if clean.getcolors(_MAX_PNG_COLOURS) is not None:
+    if tries_png and clean.getcolors(_MAX_PNG_COLOURS) is not None:
         png = _save(clean, "PNG", compress_level=6)
         data, mime = (png, "image/png") if len(png) < len(data) else (data, mime)
     ref = ImageRef(hashlib.sha256(data).hexdigest(), clean.width, clean.height, mime, len(data))

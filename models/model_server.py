@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -154,6 +155,7 @@ def _serve(engine: InferenceEngine | TransformersEngine, listener: socket.socket
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises its signal again after the drain: then we are done
+    gc.freeze()  # torch and the weights stay: to look through them for garbage would halt every answer
     EngineServer(config, engine).run(sockets=[listener])
     return 0 if engine.alive else ENGINE_DIED
 

@@ -58,6 +58,20 @@ def test_jpeg_for_photos_and_png_where_it_is_smaller() -> None:
     assert normalise_image(encode(Image.new("RGB", (300, 300), "blue")), LIMITS).ref.mime == "image/png"
 
 
+@pytest.mark.parametrize("format", ["JPEG", "MPO"])
+def test_what_came_as_jpeg_is_not_tried_as_png(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, saved = encode(photo(300, 200), format), []
+    save = Image.Image.save
+
+    def note(self: Image.Image, where: Any, format: str, **options: Any) -> None:
+        saved.append(format)
+        save(self, where, format, **options)
+
+    monkeypatch.setattr(Image.Image, "save", note)
+    assert normalise_image(data, LIMITS).ref.mime == "image/jpeg"
+    assert saved == ["JPEG"]
+
+
 @pytest.mark.parametrize(
     ("size", "expected"), [((2048, 1024), (1024, 512)), ((1, 20_000), (1, 1024)), ((1, 1), (1, 1))]
 )
