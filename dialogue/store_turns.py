@@ -51,6 +51,16 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a claim needs while its turn runs: a longer lease, and `events` in the replay. Whoever follows it in this
+    process watches for `watch_s`; None: nobody does."""
+
+    claim: Claim
+    events: Sequence[Event] = ()
+    watch_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Glance:
     """What has become of a turn: new replay events, and how it stands.
 
@@ -118,13 +128,22 @@ class TurnStore:
         position, turn = records.load_waiting(entry)
         return Claim(session, nonce, int(fence), int(attempt), int(deaths), position, turn)
 
-    async def renew(self, claim: Claim, events: Sequence[Event], lease_s: float, watch_s: float | None) -> int:
-        """Renew the lease and append `events` to the replay: 0 go on, 1 somebody asked to stop, 2 nobody has watched
-        for as long as was said when somebody last did (`watch_s`; None: nobody does here), -1 the claim is lost."""
+    async def renew(self, renewals: Sequence[Renewal], lease_s: float) -> list[int | None]:
+        """Renew claims in one round trip. For each, 0: go on, 1: somebody asked to stop, 2: nobody has watched for as
+        long as was said when somebody last did, -1: the claim is lost, None: the store refused."""
+        pipe = self._redis.pipeline(transaction=False)
+        for renewal in renewals:
+            keys = session_keys(renewal.claim.session)
+            pipe.eval(scripts.RENEW, len(keys), *keys, *self._renewing(renewal, lease_s))
+        with store_errors():
+            answers = await pipe.execute(raise_on_error=False)
+        return [answer if isinstance(answer, int) else None for answer in answers]
+
+    def _renewing(self, renewal: Renewal, lease_s: float) -> tuple[str | int, ...]:
+        claim, events, watch_s = renewal.claim, renewal.events, renewal.watch_s
         place = (claim.fence, claim.nonce, milliseconds(lease_s), claim.turn.id, events[-1].seq if events else 0)
         bounds = (self._replay_grace_s, _REPLAY_ENTRIES, "" if watch_s is None else milliseconds(watch_s))
-        script, replay = scripts.RENEW, records.dump_events(events)
-        return int(await run_script(self._redis, script, claim.session, *place, replay, *bounds))
+        return (*place, records.dump_events(events), *bounds)
 
     async def finish(self, claim: Claim, events: Sequence[Event], final: FinalEvent, owner: str = "") -> bool:
         """Record turn and answer, extend the times to live and drop the lease, in one round trip; False: claim lost.

@@ -1,4 +1,4 @@
-"""One claimed turn: the claim is kept up and the replay written while the model speaks; the end is recorded.
+"""One claimed turn: the model speaks, while a `ClaimKeeper` keeps up the claim and the replay; the end is recorded.
 
 Knows the store and the chat model, not the sockets that listen and not the order of turns.
 """
@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 from langchain_core.language_models import BaseChatModel
 
 from visavis.dialogue.answering import DIED_TWICE, Answer
+from visavis.dialogue.claim_keeper import ClaimKeeper
 from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.errors import ErrorCode, StoreUnavailable, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent, TurnRestarted
 from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.picture_choice import choose_pictures
 from visavis.dialogue.store import Store
-from visavis.dialogue.store_turns import Claim
+from visavis.dialogue.store_turns import Claim, Renewal
 from visavis.dialogue.suggestions import suggestions
 from visavis.dialogue.turn_log import TurnLog, first_events
 
@@ -44,6 +45,7 @@ class TurnRun:
         claim: Claim,
         log: TurnLog,
         store: Store,
+        keeper: ClaimKeeper,
         model: BaseChatModel,
         policy: TurnPolicy,
         budget: Budget,
@@ -53,6 +55,7 @@ class TurnRun:
         self._turn = claim.turn
         self._log = log
         self._store = store
+        self._keeper = keeper
         self._model = model
         self._policy = policy
         self._budget = budget
@@ -60,6 +63,7 @@ class TurnRun:
         self._options = {**variation, "seed": claim.turn.seed} if varies else {}
         self._answer = Answer(log, claim.attempt, claim.turn.at)
         self._owner = ""
+        self._renewed = float("-inf")
         self._stop: _Stop | None = None
         self._answering: asyncio.Task[FinalEvent] | None = None
 
@@ -67,16 +71,17 @@ class TurnRun:
         """Answer and record the turn. Cancelling this hands the turn over to another process."""
         self._begin()
         self._answering = asyncio.create_task(self._run())
-        keeper = asyncio.create_task(self._keep_claim(self._answering))
+        self._keeper.add(self)
         try:
             await asyncio.wait([self._answering])
-            await keeper
+            await self._keeper.leave(self)
             if self._stop is not _Stop.LOST:
                 await self._finish(self._end_of(self._answering))
         except asyncio.CancelledError:
-            await self._hand_over(keeper)
+            await self._hand_over()
             raise
         finally:
+            self._keeper.drop(self)
             self._log.is_local = False
             self._log.wake()
 
@@ -132,24 +137,18 @@ class TurnRun:
         asked = [one.question.text for one in session.exchanges if final.image in one.answer.images]
         return replace(final, suggestions=suggestions(final, [*asked, turn.text]))
 
-    async def _keep_claim(self, answering: asyncio.Task[FinalEvent]) -> None:
-        """Until the answer is there: renew the lease, save the replay in pieces, and see whether to stop."""
-        renewed = float("-inf")
-        while not answering.done():
-            if self._answer.unsaved or time.monotonic() - renewed >= self._policy.renew_s:
-                renewed = time.monotonic()
-                await self._renew()
-            await asyncio.wait([answering], timeout=self._policy.flush_s)
+    def renewal(self) -> Renewal | None:
+        """What the claim needs now, if anything: new pieces of the replay, or a longer lease."""
+        now = time.monotonic()
+        if not self._answer.unsaved and now - self._renewed < self._policy.renew_s:
+            return None
+        self._renewed = now
+        watch_s = self._policy.watch_s if self._log.followers else None
+        return Renewal(self._claim, tuple(self._answer.unsaved), watch_s)
 
-    async def _renew(self) -> None:
-        events, watch_s = list(self._answer.unsaved), self._policy.watch_s if self._log.followers else None
-        try:
-            answer = await self._store.turns.renew(self._claim, events, self._policy.lease_s, watch_s)
-        except StoreUnavailable:
-            # Go on: if another process takes the turn over meanwhile, the fencing token keeps this one from writing.
-            logger.warning("the claim of turn %s could not be renewed", self._claim.turn.id)
-            return
-        del self._answer.unsaved[: len(events)]
+    def take_renewed(self, renewal: Renewal, answer: int) -> None:
+        """The store has answered a renewal, as `TurnStore.renew` tells."""
+        del self._answer.unsaved[: len(renewal.events)]
         if answer:
             self._end(_Stop.LOST if answer < 0 else _Stop.CANCELLED)
 
@@ -159,11 +158,10 @@ class TurnRun:
         if await self._patiently(lambda: self._store.turns.finish(claim, events, final, self._owner)):
             self._log.extend([final])
 
-    async def _hand_over(self, keeper: asyncio.Task[None]) -> None:
+    async def _hand_over(self) -> None:
         assert self._answering is not None
-        for task in (self._answering, keeper):
-            task.cancel()
-        await asyncio.gather(self._answering, keeper, return_exceptions=True)
+        self._answering.cancel()
+        await asyncio.gather(self._answering, self._keeper.leave(self), return_exceptions=True)
         try:
             await self._store.turns.hand_over(self._claim)
         except StoreUnavailable:

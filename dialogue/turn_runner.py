@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from visavis.dialogue.claim_keeper import ClaimKeeper
 from visavis.dialogue.context import Budget
 from visavis.dialogue.errors import StoreUnavailable
 from visavis.dialogue.limits import TurnPolicy
@@ -39,6 +40,7 @@ class TurnRunner:
         self._policy = policy
         self._budget = budget
         self._variation = variation
+        self._keeper = ClaimKeeper(store.turns, policy)
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._wanted: set[str] = set()
         self._runs: dict[tuple[str, str], TurnRun] = {}
@@ -120,7 +122,8 @@ class TurnRunner:
             return False
         log = self._logs.get(session, claim.turn.id)
         model = self._choice.find(claim.turn.model)
-        run = TurnRun(claim, log, self._store, model, self._policy, self._budget, self._variation)
+        parts = (claim, log, self._store, self._keeper, model)
+        run = TurnRun(*parts, self._policy, self._budget, self._variation)
         self._runs[session, claim.turn.id] = run
         try:
             await run.execute()

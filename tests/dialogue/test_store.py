@@ -13,7 +13,7 @@ from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnComplet
 from visavis.dialogue.images import NormalisedImage
 from visavis.dialogue.store import Store
 from visavis.dialogue.store_client import store_errors
-from visavis.dialogue.store_turns import Claim
+from visavis.dialogue.store_turns import Claim, Renewal
 from visavis.dialogue.turns import Feedback, ImageRef, Region, Role, Session, Status, Turn
 
 REF = ImageRef("c" * 64, 4, 3, "image/png", 5)
@@ -35,6 +35,10 @@ async def claim(store: Store, session: str, nonce: str = "n", lease_s: float = 5
     claimed = await store.turns.claim(session, nonce, lease_s, 60)
     assert claimed is not None
     return claimed
+
+
+async def renew(store: Store, claimed: Claim, events: list[Event], lease_s: float = 5) -> int | None:
+    return (await store.turns.renew([Renewal(claimed, events, 60)], lease_s))[0]
 
 
 async def converse(store: Store, session: str, asked: Turn, owner: str = "") -> None:
@@ -141,11 +145,11 @@ async def test_an_outrun_holder_can_write_nothing(store: Store) -> None:
     await store.turns.submit(session, asked, 8)
     old = await claim(store, session, "a", 0.02)
     await asyncio.sleep(0.05)
-    assert await store.turns.renew(old, [delta(session, asked, 1)], 0.02, 60) == 0  # nobody came: it goes on
+    assert await renew(store, old, [delta(session, asked, 1)], lease_s=0.02) == 0  # nobody came: it goes on
     await asyncio.sleep(0.05)
     new = await claim(store, session, "b")
     assert new.fence > old.fence and new.attempt == 2
-    assert await store.turns.renew(old, [delta(session, asked, 2)], 5, 60) == -1
+    assert await renew(store, old, [delta(session, asked, 2)]) == -1
     final = done(session, asked)
     assert not await store.turns.finish(old, [final], final)
     await store.turns.hand_over(old)
@@ -161,9 +165,9 @@ async def test_the_replay_survives_lost_replies(store: Store) -> None:
     await store.turns.submit(session, asked, 8)
     claimed = await claim(store, session)
     events = [delta(session, asked, seq) for seq in range(1, 6)]
-    await store.turns.renew(claimed, events[:2], 5, 60)
-    await store.turns.renew(claimed, events[:2], 5, 60)
-    await store.turns.renew(claimed, events[:4], 5, 60)
+    await renew(store, claimed, events[:2])
+    await renew(store, claimed, events[:2])
+    await renew(store, claimed, events[:4])
     glance = await store.turns.glance(session, asked.id, "-", 60)
     assert {event.seq for event in glance.events} == {1, 2, 3, 4}
     assert glance.is_leased and glance.is_running and not glance.is_finished and glance.position == 0
@@ -180,7 +184,7 @@ async def test_a_stop_reaches_the_holder(store: Store) -> None:
     claimed = await claim(store, session)
     assert not await store.turns.finish_waiting(session, asked, done(session, asked))  # it runs
     await store.turns.request_stop(session, asked.id)
-    assert await store.turns.renew(claimed, [], 5, 60) == 1
+    assert await renew(store, claimed, []) == 1
 
 
 async def test_history_is_paged_and_capped(redis: Redis) -> None:
@@ -208,7 +212,7 @@ async def test_everything_has_a_time_to_live_that_slides(store: Store, redis: Re
     asked = turn(images=(REF.sha256,))
     await converse(store, session, asked)
     await store.turns.submit(session, turn(), 8)
-    await store.turns.renew(await claim(store, session), [delta(session, asked, 1)], 5, 60)
+    await renew(store, await claim(store, session), [delta(session, asked, 1)])
     for key in await redis.keys("*"):
         assert await redis.ttl(key) > 0 or key == b"visavis:active", key
     await redis.expire(f"visavis:{{{session}}}:turns", 5)
@@ -424,7 +428,7 @@ async def test_who_looks_at_a_turn_is_not_told_the_replay_of_earlier_ones(store:
         assert waiting.cursor == "-" and waiting.events == ()
         held = await claim(store, session, nonce)
         said = delta(session, asked, 2)
-        await store.turns.renew(held, [said], 60, None)
+        await renew(store, held, [said])
         looked = await store.turns.glance(session, asked.id, "-", 60)
         assert looked.events == (said,) and looked.cursor == f"{held.fence}-2"
         final = done(session, asked, 3)

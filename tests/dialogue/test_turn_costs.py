@@ -69,3 +69,15 @@ async def test_the_replay_is_written_ten_times_a_second_however_many_words_come(
     assert len(events) == 202
     assert len(written) <= passed_s / 0.1 + 2
     assert len(written) < 100
+
+
+async def test_the_replays_of_turns_that_run_at_once_are_written_together(store: Store, sent: list[str]) -> None:
+    manager = DialogueManager(store, Talkative(pieces=["word "] * 100), policy=TurnPolicy())
+    sessions = [await manager.new_session() for _ in range(10)]
+    started = time.monotonic()
+    heard = await asyncio.gather(*(collect(manager.run_turn(session, command())) for session in sessions))
+    passed_s = time.monotonic() - started
+    assert all(len(events) == 102 for events in heard)
+    written = [one for one in sent if scripts.RENEW in one]
+    assert len(written) <= passed_s / 0.1 + 2
+    assert max(one.count(scripts.RENEW) for one in written) == len(sessions)
