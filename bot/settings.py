@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     slack_channels: Annotated[tuple[str, ...], NoDecode] = ()
     slack_api_url: str = "https://slack.com/api/"
 
+    discord_token: str | None = Field(None, repr=False, validation_alias=_also("DISCORD_TOKEN"))
+    discord_message_content: bool = Field(False, description="in threads, messages without a mention are answered, too")
+    discord_shard: str = Field("0/1", pattern=r"^\d{1,4}/[1-9]\d{0,3}$", description="this copy's part of all servers")
+    discord_api_url: str | None = Field(None, description="a proxy of https://discord.com/api/v10")
+    discord_file_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+
     max_image_bytes: int = Field(20 * 1024 * 1024, gt=0)
     max_image_pixels: int = Field(40_000_000, gt=0)
     max_images_per_turn: int = Field(8, gt=0)
@@ -91,6 +97,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("allowed_origins", "trusted_proxies", "api_keys", "image_hosts", "more_models", "fallback", "slack_channels"),
+        "discord_file_hosts",
         mode="before",
     )
     @classmethod

@@ -115,7 +115,8 @@ def platform_child(settings: Settings, name: str, *, vital: bool) -> Child:
 
 def wanted_platforms(settings: Settings) -> list[str]:
     """Those whose tokens are there."""
-    return ["slack"] if settings.slack_bot_token else []
+    tokens = {"slack": settings.slack_bot_token, "discord": settings.discord_token}
+    return [name for name, token in tokens.items() if token]
 
 
 def model_server_child(settings: Settings, name: str, socket_path: Path) -> Child:

@@ -162,6 +162,17 @@ class ChannelStore:
         session, turn = held.decode().split()
         return session, turn
 
+    async def settings(self, group: str) -> dict[str, str]:
+        """What was chosen for a group of places, such as a Discord server."""
+        with store_errors():
+            held: Any = await self._redis.hgetall(self._settings(group))
+        return {name.decode(): value.decode() for name, value in held.items()}
+
+    async def keep_settings(self, group: str, chosen: dict[str, str]) -> None:
+        """Keep what is chosen, for good; what is not named stays as it is."""
+        with store_errors():
+            await self._redis.hset(self._settings(group), mapping=chosen)
+
     async def _keep_with(self, session: str, key: str) -> None:
         """Let `forget` find the key; a session that is forgotten already takes it along now."""
         if not await run_script(self._redis, scripts.ADD_PLACE, session, key, self._ttl_s):
@@ -174,6 +185,9 @@ class ChannelStore:
 
     def _place(self, place: str) -> str:
         return f"visavis:place:{self._name}:{place}"
+
+    def _settings(self, group: str) -> str:
+        return f"visavis:settings:{self._name}:{group}"
 
     def _post(self, post: str) -> str:
         return f"visavis:post:{self._name}:{post}"

@@ -114,6 +114,8 @@ class MessageRun:
                 return told
             self._screen.tell("", THINKING)
             turn = await self._known_turn() or await self._submitted()
+            if self._reply.posts:  # shown before it was known which turn they belong to
+                await self._keep()
         return await self._followed(turn)
 
     async def _known_turn(self) -> TurnLog | None:

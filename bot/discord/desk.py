@@ -1,0 +1,205 @@
+"""What people do on Discord, brought to the core: acknowledged at once, then answered by whichever process has it.
+
+Every copy of this process hears of everything. Of an interaction, Discord lets one of them acknowledge it; a message is
+taken over in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+
+import aiohttp
+import discord
+
+from visavis.bot.adapters.adapter import Adapter
+from visavis.bot.adapters.platform import Incoming
+from visavis.bot.discord.buttons import Press, pressed, without
+from visavis.bot.discord.conversions import from_interaction, from_message
+from visavis.bot.discord.preferences import GuildPreferences, Preferences
+from visavis.bot.discord.replies import NOBODY, ORIGINAL
+from visavis.dialogue.errors import Busy, DialogueError
+
+log = logging.getLogger(__name__)
+
+TAKEN = {40060, 10062}  # acknowledged already; not known (any more)
+NOT_HERE = "In this channel I do not answer; who runs the server has chosen others (`/settings`)."
+NOT_YOURS = "Only who has asked may do that."
+WHERE = "Where the answer came from: the brighter, the more was looked at."
+
+
+class Desk:
+    """One process's. `follows`: messages in threads come with their text, so that those need no mention."""
+
+    def __init__(self, adapter: Adapter, preferences: GuildPreferences, *, follows: bool) -> None:
+        self._adapter = adapter
+        self._preferences = preferences
+        self._follows = follows
+
+    async def hear(self, message: discord.Message, bot_id: int) -> None:
+        """A message, to the bot or not."""
+        incoming = from_message(message, bot_id) or await self._followed(message, bot_id)
+        if incoming is None or not (await self._of(message)).allows(message.channel.id, parent_of(message.channel)):
+            return
+        try:
+            await self._adapter.accept(incoming)
+        except Busy:
+            log.info("a message came while this process goes down")
+        except DialogueError as error:  # Discord does not bring it again
+            with _shrugging():
+                await message.reply(str(error), nonce=incoming.id, mention_author=False, allowed_mentions=NOBODY)
+
+    async def _followed(self, message: discord.Message, bot_id: int) -> Incoming | None:
+        """A message without a mention, in a thread where the bot has answered before."""
+        if not (self._follows and isinstance(message.channel, discord.Thread)):
+            return None
+        incoming = from_message(message, bot_id, follows=True)
+        with contextlib.suppress(DialogueError):
+            return incoming if incoming and await self._adapter.has_place(incoming.place) else None
+        return None
+
+    async def take(
+        self,
+        interaction: discord.Interaction,
+        text: str,
+        files: Iterable[discord.Attachment] = (),
+        *,
+        whisper: bool = False,
+    ) -> None:
+        """A command with a question, or one of the core's own commands."""
+        preferences = await self._of(interaction)
+        if not preferences.allows(interaction.channel_id, parent_of(interaction.channel)):
+            return await refuse(interaction, NOT_HERE)
+        whisper = whisper or preferences.whisper
+        original = await acknowledge(interaction, whisper=whisper)
+        if original is None:
+            return
+        try:
+            incoming = from_interaction(interaction, text, files, original=original, whisper=whisper)
+            await self._adapter.accept(incoming)
+        except DialogueError as error:
+            await tell(interaction, str(error))
+
+    async def press(self, interaction: discord.Interaction) -> None:
+        """A button below an answer."""
+        found = pressed(interaction)
+        if found is None or interaction.message is None:
+            return
+        press, owner = found
+        if owner and owner != str(interaction.user.id):
+            return await refuse(interaction, NOT_YOURS)
+        await {Press.STOP: self._stop, Press.AGAIN: self._ask_again, Press.WHY: self._explain}[press](
+            interaction, interaction.message
+        )
+
+    async def choose(
+        self, interaction: discord.Interaction, whisper: bool | None, channel: int | None, answers_there: bool
+    ) -> None:
+        """`/settings`: change what is given, and show how things are."""
+        if await acknowledge(interaction, whisper=True) is None or interaction.guild_id is None:
+            return
+        try:
+            chosen = await self._preferences.choose(
+                interaction.guild_id, whisper=whisper, channel=channel, answers_there=answers_there
+            )
+            await tell(interaction, _described(chosen))
+        except DialogueError as error:
+            await tell(interaction, str(error))
+
+    async def _stop(self, interaction: discord.Interaction, message: discord.Message) -> None:
+        if await answered(interaction.response.defer()):
+            async with _whispering(interaction):
+                await self._adapter.stop(str(message.id))
+
+    async def _ask_again(self, interaction: discord.Interaction, message: discord.Message) -> None:
+        """The button vanishes, which is the acknowledgement; the other answer comes below."""
+        if await answered(interaction.response.edit_message(view=without(message, Press.AGAIN))):
+            async with _whispering(interaction):
+                _, turn = await self._adapter.find(str(message.id))
+                whisper = message.flags.ephemeral
+                await self._adapter.accept(from_interaction(interaction, "", (), whisper=whisper, replaces=turn))
+
+    async def _explain(self, interaction: discord.Interaction, message: discord.Message) -> None:
+        whisper = message.flags.ephemeral
+        if await acknowledge(interaction, whisper=whisper) is None:
+            return
+        try:
+            picture = discord.File(io.BytesIO(await self._adapter.explain(str(message.id))), "why.png")
+        except DialogueError as error:
+            return await tell(interaction, str(error))
+        with _shrugging():
+            await interaction.edit_original_response(content=WHERE, attachments=[picture], allowed_mentions=NOBODY)
+
+    async def _of(self, where: discord.Message | discord.Interaction) -> Preferences:
+        return await self._preferences.of(where.guild.id if where.guild else None)
+
+
+def parent_of(channel: object) -> int | None:
+    """The channel that a thread hangs from."""
+    return channel.parent_id if isinstance(channel, discord.Thread) else None
+
+
+async def acknowledge(interaction: discord.Interaction, *, whisper: bool) -> str | None:
+    """Say within three seconds that it has arrived, and that an answer is thought about: the message that will hold it.
+
+    None: another process was first, or it was too late.
+    """
+    sent: list[discord.InteractionCallbackResponse[discord.Client] | None] = []
+
+    async def defer() -> None:
+        sent.append(await interaction.response.defer(thinking=True, ephemeral=whisper))
+
+    if not await answered(defer()):
+        return None
+    return str(sent[0].message_id) if sent[0] and sent[0].message_id else ORIGINAL
+
+
+async def answered(response: Awaitable[object]) -> bool:
+    """Whether this process was let to answer an interaction."""
+    try:
+        await response
+        return True
+    except discord.HTTPException as error:
+        if error.code not in TAKEN:
+            log.warning("an interaction could not be acknowledged: %s", error)
+    except (discord.InteractionResponded, aiohttp.ClientError, OSError, TimeoutError) as error:
+        log.warning("an interaction could not be acknowledged: %r", error)
+    return False
+
+
+async def refuse(interaction: discord.Interaction, sentence: str) -> None:
+    """At once, to the person alone."""
+    await answered(interaction.response.send_message(sentence, ephemeral=True, allowed_mentions=NOBODY))
+
+
+async def tell(interaction: discord.Interaction, sentence: str) -> None:
+    """In the place of the answer that was promised."""
+    with _shrugging():
+        await interaction.edit_original_response(content=sentence, allowed_mentions=NOBODY)
+
+
+@contextlib.asynccontextmanager
+async def _whispering(interaction: discord.Interaction) -> AsyncIterator[None]:
+    """What goes wrong is said to the person alone."""
+    try:
+        yield
+    except DialogueError as error:
+        with _shrugging():
+            await interaction.followup.send(str(error), ephemeral=True, allowed_mentions=NOBODY)
+
+
+@contextlib.contextmanager
+def _shrugging() -> Iterator[None]:
+    """A sentence that cannot be shown is not worth more."""
+    try:
+        yield
+    except (discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError) as error:
+        log.warning("a notice could not be shown on Discord: %r", error)
+
+
+def _described(preferences: Preferences) -> str:
+    readers = "who has asked" if preferences.whisper else "everybody in the channel"
+    places = ", ".join(f"<#{id}>" for id in sorted(preferences.channels)) or "all channels"
+    return f"Answers to commands are shown to {readers}. I answer in {places}."

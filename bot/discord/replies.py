@@ -1,0 +1,157 @@
+"""Where an answer is shown on Discord: the message of an interaction and its follow-ups, or answers in the channel.
+
+An interaction's token ends after a quarter of an hour; what is to be shown after that becomes a message of the channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import discord
+
+from visavis.bot.adapters.platform import Incoming, Limited, Outcome, PlatformError, Refused
+from visavis.bot.discord.buttons import buttons
+from visavis.bot.discord.conversions import without_previews
+
+TOKEN_IS_OVER = {10015, 10062, 50027}  # unknown webhook, unknown interaction, invalid webhook token
+TOO_MANY_EDITS = 30046
+ORIGINAL = "@original"
+NOBODY = discord.AllowedMentions.none()
+_BUSY_S = 5.0  # where a refusal does not say for how long
+
+
+@contextlib.contextmanager
+def platform_errors() -> Iterator[None]:
+    """What discord.py raises, as the core's errors. Short limits it has waited out itself."""
+    try:
+        yield
+    except discord.RateLimited as error:
+        raise Limited(error.retry_after) from error
+    except discord.HTTPException as error:
+        if error.status == 429:
+            raise Limited(float(error.response.headers.get("Retry-After", _BUSY_S))) from error
+        raise (PlatformError if error.status >= 500 else Refused)(f"Discord: {error}") from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise PlatformError(f"Discord does not answer: {error!r}") from error
+
+
+class DiscordReply:
+    """The messages of one answer. `state` has for each part the id of its message, as `channel/id` where it is edited
+    without an interaction's token."""
+
+    def __init__(self, client: discord.Client, incoming: Incoming) -> None:
+        self._client = client
+        self._incoming = incoming
+        self._address = incoming.address
+        self._until = float(incoming.address.get("until", "0"))
+        self._is_private = "whisper" in incoming.address
+        self._state = dict(incoming.state)
+        self._told = ""
+        self._original_is_gone = False
+
+    @property
+    def state(self) -> dict[str, str]:
+        """As in `Reply`."""
+        return self._state
+
+    @property
+    def posts(self) -> list[str]:
+        """Ids of messages."""
+        return [id.rpartition("/")[2] for id in self._state.values() if id != ORIGINAL]
+
+    async def status(self, text: str) -> None:
+        """Shown in the place of the answer, with the button that stops it."""
+        if text != self._told:
+            await self._show(0, f"*{text}*", None)
+            self._told = text
+
+    async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
+        """As in `Reply`; buttons stand below the last part only."""
+        wants_one_reader = outcome is not None and outcome.private and self._incoming.can_whisper
+        if wants_one_reader and not self._is_private and self._token_lives():
+            return await self._whisper(text)
+        if part and str(part) not in self._state:
+            with contextlib.suppress(Refused):
+                await self._edit(self._state[str(part - 1)], {"view": None})
+        await self._show(part, text, outcome)
+
+    async def _show(self, part: int, text: str, outcome: Outcome | None) -> None:
+        content = {"content": without_previews(text), "view": buttons(self._address["owner"], outcome)}
+        shown = self._state.get(str(part)) or self._original(part)
+        if shown is None or not await self._edit(shown, content):
+            shown = await self._post(part, content)
+        self._state[str(part)] = shown
+
+    def _original(self, part: int) -> str | None:
+        """The message that an interaction was acknowledged with, unless it is gone."""
+        return None if part or self._original_is_gone else self._address.get("original")
+
+    async def _edit(self, shown: str, content: dict[str, Any]) -> bool:
+        """Change a message; False when it cannot be changed any more."""
+        channel, _, id = shown.rpartition("/")
+        with platform_errors():
+            try:
+                if channel:
+                    message = self._client.get_partial_messageable(int(channel)).get_partial_message(int(id))
+                    await message.edit(**content, allowed_mentions=NOBODY)
+                elif self._token_lives():
+                    webhook: Any = self._webhook()
+                    await webhook.edit_message(id, **content, allowed_mentions=NOBODY)
+                else:
+                    return False
+            except discord.HTTPException as error:
+                if error.code not in {*TOKEN_IS_OVER, TOO_MANY_EDITS}:
+                    raise
+                self._until = 0 if error.code in TOKEN_IS_OVER else self._until
+                return False
+        return True
+
+    async def _post(self, part: int, content: dict[str, Any]) -> str:
+        """A new message; its id for `state`. In a channel, the same nonce again is the same message."""
+        options = content | {"allowed_mentions": NOBODY, "suppress_embeds": True}
+        with platform_errors():
+            if self._token_lives():
+                sent = await self._webhook().send(**options, wait=True, ephemeral=self._is_private)
+                return str(sent.id)
+            target = await self._target()
+            name = f"{self._incoming.id}:{part}"
+            message = await target.send(**options, nonce=name, reference=self._asked(), mention_author=False)
+            return f"{message.channel.id}/{message.id}"
+
+    async def _target(self) -> discord.abc.Messageable:
+        """Where a new message goes; what was for one person alone stays so."""
+        if self._is_private:
+            return await self._client.create_dm(discord.Object(int(self._incoming.person.rpartition(":")[2])))
+        return self._client.get_partial_messageable(int(self._address["channel"]))
+
+    async def _whisper(self, text: str) -> None:
+        """To the person alone, in the place of an answer that all would have seen."""
+        with platform_errors():
+            webhook: Any = self._webhook()
+            original = self._original(0)
+            if original is not None:
+                with contextlib.suppress(discord.NotFound):
+                    await webhook.delete_message(original)
+                self._original_is_gone = True
+                self._state.pop("0", None)
+            await webhook.send(without_previews(text), wait=True, ephemeral=True, allowed_mentions=NOBODY)
+
+    def _token_lives(self) -> bool:
+        return time.time() < self._until
+
+    def _webhook(self) -> discord.Webhook:
+        """The route of an interaction's messages, made of nothing but its token: any process has that."""
+        data: Any = {"id": int(self._address["application"]), "type": 3, "token": self._address["token"]}
+        return discord.Webhook.from_state(data, state=self._client._connection)
+
+    def _asked(self) -> discord.MessageReference | None:
+        """The message that is answered, where there is one that the readers can see."""
+        id = self._address.get("asked") or self._address.get("original", ORIGINAL)
+        if not id.isdecimal() or self._is_private:
+            return None
+        channel = int(self._address["channel"])
+        return discord.MessageReference(message_id=int(id), channel_id=channel, fail_if_not_exists=False)
