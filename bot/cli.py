@@ -239,6 +239,7 @@ def explain(
 
 
 app.command("slack")(cli_platforms.slack)
+app.command("discord")(cli_platforms.discord)
 app.command("train")(cli_training.train)
 app.command("evaluate")(cli_training.evaluate)
 app.command("calibrate")(cli_training.calibrate)

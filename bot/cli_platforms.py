@@ -1,8 +1,9 @@
-"""The commands `visavis slack` and its like: a chat platform by itself, or a check of its tokens."""
+"""The commands `visavis slack` and `visavis discord`: a chat platform by itself, or a check of its tokens."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,18 +31,33 @@ def slack(
     Several may run on one --redis-url. How to set it up: docs/slack.md.
     """
     settings = read_settings(data_dir=data_dir, redis_url=redis_url, model=model, device=device, log_level=log_level)
-    _need("slack_bolt", "slack")
-    if check:
-        from visavis.bot.slack.check import check_setup
-
-        _report(run(check_setup(settings)))
-    else:
-        _serve(settings, "slack")
+    _platform(settings, "slack", "slack_bolt", check=check)
 
 
-def _need(package: str, extra: str) -> None:
+def discord(
+    check: Check = False,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    model: Model = None,
+    device: Device = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Answer in Discord, without the page. `visavis serve` does it too when VISAVIS_DISCORD_TOKEN is set.
+
+    Several may run on one --redis-url. How to set it up: docs/discord.md.
+    """
+    settings = read_settings(data_dir=data_dir, redis_url=redis_url, model=model, device=device, log_level=log_level)
+    _platform(settings, "discord", "discord", check=check)
+
+
+def _platform(settings: Settings, name: str, package: str, *, check: bool) -> None:
+    """`package`: the library that the extra of this `name` brings."""
     if importlib.util.find_spec(package) is None:
-        fail(f"{extra.capitalize()} needs a library that is not installed: pip install 'visavis[{extra}]'", code=2)
+        fail(f"{name.capitalize()} needs a library that is not installed: pip install 'visavis[{name}]'", code=2)
+    if check:
+        _report(run(importlib.import_module(f"visavis.bot.{name}.check").check_setup(settings)))
+    else:
+        _serve(settings, name)
 
 
 def _report(findings: list[tuple[bool, str]]) -> None:

@@ -77,7 +77,7 @@ async def run_gateway(app: Starlette, settings: Settings, listener: socket.socke
 
 TALKATIVE = (
     *("openai", "anthropic", "google", "google_genai", "ollama", "httpx", "httpcore"),
-    *("slack_bolt", "slack_sdk", "aiohttp"),
+    *("slack_bolt", "slack_sdk", "aiohttp", "discord"),
 )
 """Loggers of libraries that write down requests at `debug`."""
 

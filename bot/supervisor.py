@@ -31,6 +31,7 @@ LONGEST_DELAY_S = 30.0
 STEADY_AFTER_S = 30.0
 START_ATTEMPTS = 3
 TOLD_WHY = 1  # the exit code of a child that has said what is wrong: trying again would not help
+REFUSED = 78  # the exit code (EX_CONFIG) of a platform's process that was not let in, whenever that was
 STORE_WATCH_S = 0.25
 LICENCE_NOTE = "The embedded model's weights may be used for research only (models/weights/LICENSE-WEIGHTS)."
 
@@ -61,9 +62,11 @@ class Child:
             attempts += 1
             if self._stopping.is_set():
                 return
-            if not self.vital and code == TOLD_WHY:
-                log.error("the %s stays away; its reason is above", self.name)
+            if code == REFUSED and not self.vital:
+                log.error("%s stays away; its reason is above", self.name.capitalize())
                 return
+            if code == REFUSED:
+                raise ServeError(f"{self.name.capitalize()} does not let visavis in; its reason is above.")
             if self.vital and not self.was_ready and (code == TOLD_WHY or attempts >= START_ATTEMPTS):
                 raise ServeError(f"The {self.name} ended with code {code} before it was ready; its reason is above.")
             delay = FIRST_DELAY_S if time.monotonic() - started > STEADY_AFTER_S else min(2 * delay, LONGEST_DELAY_S)

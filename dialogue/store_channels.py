@@ -5,7 +5,7 @@ of a process that died is given to the next. The keys of one platform's messages
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,8 +168,8 @@ class ChannelStore:
             held: Any = await self._redis.hgetall(self._settings(group))
         return {name.decode(): value.decode() for name, value in held.items()}
 
-    async def keep_settings(self, group: str, chosen: dict[str, str]) -> None:
-        """Keep what is chosen, for good; what is not named stays as it is."""
+    async def keep_settings(self, group: str, chosen: Mapping[Any, Any]) -> None:
+        """Keep what is chosen (names and texts), for good; what is not named stays as it is."""
         with store_errors():
             await self._redis.hset(self._settings(group), mapping=chosen)
 

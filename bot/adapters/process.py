@@ -22,7 +22,7 @@ from visavis.bot.settings import Settings, load_settings
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-TOLD_WHY = 1
+REFUSED = 78  # EX_CONFIG: starting again would not help, and a crash does not end like that
 
 
 class SetupError(RuntimeError):
@@ -96,4 +96,4 @@ def main(make: MakeService) -> None:
         asyncio.run(serve_platform(settings, make))
     except SetupError as error:
         print(f"visavis: {error}", file=sys.stderr)
-        raise SystemExit(TOLD_WHY) from None
+        raise SystemExit(REFUSED) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import Any
 
 import discord
 
@@ -41,7 +42,8 @@ def buttons(owner: str, outcome: Outcome | None) -> discord.ui.View | None:
 
 def pressed(interaction: discord.Interaction) -> tuple[Press, str] | None:
     """Which of our buttons it was, and whose it is."""
-    found = _NAME.fullmatch(str((interaction.data or {}).get("custom_id", "")))
+    data: Any = interaction.data or {}
+    found = _NAME.fullmatch(str(data.get("custom_id", "")))
     return (Press(found[1]), found[2]) if found else None
 
 

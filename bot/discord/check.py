@@ -7,7 +7,7 @@ from discord.http import Route
 
 from visavis.bot.adapters.platform import PlatformError
 from visavis.bot.discord.replies import platform_errors
-from visavis.bot.discord.service import BAD_TOKEN, NO_TOKEN
+from visavis.bot.discord.service import BAD_TOKEN, NO_TOKEN, ask_for_no_voice
 from visavis.bot.settings import Settings
 
 Finding = tuple[bool, str]
@@ -29,6 +29,7 @@ async def check_setup(settings: Settings) -> list[Finding]:
         return [(False, NO_TOKEN)]
     if settings.discord_api_url is not None:
         Route.BASE = settings.discord_api_url.rstrip("/")
+    ask_for_no_voice()
     client = discord.Client(intents=discord.Intents.none())
     try:
         async with client:

@@ -118,8 +118,7 @@ class DiscordReply:
                 sent = await self._webhook().send(**options, wait=True, ephemeral=self._is_private)
                 return str(sent.id)
             target = await self._target()
-            name = f"{self._incoming.id}:{part}"
-            message = await target.send(**options, nonce=name, reference=self._asked(), mention_author=False)
+            message = await target.send(**options, **self._asked(), nonce=f"{self._incoming.id}:{part}")
             return f"{message.channel.id}/{message.id}"
 
     async def _target(self) -> discord.abc.Messageable:
@@ -148,10 +147,11 @@ class DiscordReply:
         data: Any = {"id": int(self._address["application"]), "type": 3, "token": self._address["token"]}
         return discord.Webhook.from_state(data, state=self._client._connection)
 
-    def _asked(self) -> discord.MessageReference | None:
+    def _asked(self) -> dict[str, Any]:
         """The message that is answered, where there is one that the readers can see."""
         id = self._address.get("asked") or self._address.get("original", ORIGINAL)
         if not id.isdecimal() or self._is_private:
-            return None
+            return {}
         channel = int(self._address["channel"])
-        return discord.MessageReference(message_id=int(id), channel_id=channel, fail_if_not_exists=False)
+        asked = discord.MessageReference(message_id=int(id), channel_id=channel, fail_if_not_exists=False)
+        return {"reference": asked, "mention_author": False}

@@ -40,6 +40,7 @@ class DiscordClient(discord.Client):
     """Hears of everything, keeps nothing of it."""
 
     def __init__(self, desk: Desk, settings: Settings) -> None:
+        ask_for_no_voice()
         intents = discord.Intents(guilds=True, guild_messages=True, dm_messages=True)
         intents.message_content = settings.discord_message_content
         shard, _, count = settings.discord_shard.partition("/")
@@ -200,6 +201,11 @@ class DiscordService:
         except (SetupError, PlatformError) as error:
             log.error("%s", error)
             return client
+
+
+def ask_for_no_voice() -> None:
+    """discord.py would complain of libraries that only voice needs."""
+    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
 
 def _setup_error(error: discord.PrivilegedIntentsRequired | discord.ConnectionClosed) -> SetupError:

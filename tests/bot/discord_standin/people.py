@@ -14,7 +14,7 @@ from discord_standin.rules import Json
 
 CHAT, MENU, BUTTON = 2, 2, 3
 STRING, ATTACHMENT, BOOLEAN, CHANNEL = 3, 11, 5, 7
-PATIENCE_S = 6
+PATIENCE_S = 60
 
 
 class People:
