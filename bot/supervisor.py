@@ -63,7 +63,7 @@ class Child:
             if self._stopping.is_set():
                 return
             if code == REFUSED and not self.vital:
-                log.error("%s stays away; its reason is above", self.name.capitalize())
+                log.error("the %s stays away; its reason is above", self.name)
                 return
             if code == REFUSED:
                 raise ServeError(f"{self.name.capitalize()} does not let visavis in; its reason is above.")
