@@ -6,6 +6,9 @@ Shape letters: B rows, S queries, M keys, D width, H heads, d = D / H.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,6 +44,8 @@ class Attention(nn.Module):
         """
         query = self._split(self.query(states))
         sharing = states.shape[0] // memory.key.shape[0]
+        if states.shape[1] == 1 and sharing == 1 and states.device.type == "cpu" and memory.key.is_contiguous():
+            return self.out(one_query(query, memory, mask).flatten(1)[:, None])  # type: ignore[no-any-return]
         if sharing > 1:
             query = query.unflatten(0, (-1, sharing)).transpose(1, 2).flatten(2, 3)
         mixed = F.scaled_dot_product_attention(query, memory.key, memory.value, mask, is_causal=causal)
@@ -64,6 +69,48 @@ class Attention(nn.Module):
     def _split(self, states: Tensor) -> Tensor:
         rows, length, width = states.shape
         return states.view(rows, length, self.heads, width // self.heads).transpose(1, 2)
+
+
+def one_query(query: Tensor, memory: KeyValue, mask: Tensor | None) -> Tensor:
+    """Attention of one query a row, (B, H, 1, d) -> (B, H, d), in the memory's precision: reading it is all the work,
+    and the fused kernel, made for many queries, reads slowly on a CPU. `mask` broadcasts to (B, H, 1, M)."""
+    rows, heads, positions, width = memory.key.shape
+    keys, values = (part.view(rows * heads, positions, width) for part in (memory.key, memory.value))
+    asked = (query * width**-0.5).to(keys.dtype).reshape(rows * heads, 1, width)
+    scores = torch.bmm(asked, keys.transpose(1, 2)).view(rows, heads, 1, positions)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.softmax(-1).view(rows * heads, 1, positions)
+    return torch.bmm(weights, values).view(rows, heads, width).to(query.dtype)
+
+
+class ReadsTogether(nn.Module):
+    """Self-attention whose queries, keys and values are three layers in a checkpoint, named by `parts`.
+
+    They read the same states, so they can be served as one: then `joined` takes their place.
+    """
+
+    parts: ClassVar[tuple[str, str, str]]
+    joined: nn.Module | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("joined", None)
+
+    def project(self, states: Tensor, heads: int) -> list[Tensor]:
+        """(B, S, D) -> queries, keys and values, (B, H, S, d) each."""
+        if self.joined is None:
+            found = [getattr(self, name)(states) for name in self.parts]
+        else:
+            found = list(self.joined(states).chunk(3, dim=-1))
+        return [part.unflatten(2, (heads, -1)).transpose(1, 2) for part in found]
+
+    def take_apart(self) -> list[nn.Linear]:
+        """The three layers, which leave for a `joined` one."""
+        layers: list[nn.Linear] = [getattr(self, name) for name in self.parts]
+        for name in self.parts:
+            delattr(self, name)
+        return layers
 
 
 class FeedForward(nn.Sequential):

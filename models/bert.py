@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visavis.models.attention import ReadsTogether
 from visavis.models.dropout import Dropout
 from visavis.models.tower_configs import BertConfig
 
@@ -84,8 +85,10 @@ class Layer(nn.Module):
         return self.output(F.gelu(self.intermediate["dense"](states)), states)  # type: ignore[no-any-return]
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(ReadsTogether):
     """Scaled dot-product attention; its output projection stands in the `Residual` behind it."""
+
+    parts = ("query", "key", "value")
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -95,10 +98,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        query, key, value = (
-            projection(states).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
+        query, key, value = self.project(states, self.heads)
         mixed = F.scaled_dot_product_attention(query, key, value, mask, self.dropout if self.training else 0.0)
         return mixed.transpose(1, 2).flatten(2)
 

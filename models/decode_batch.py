@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.kv_cache import KeyValue, KeyValueRows
+from visavis.models.precision import has_bf16
 from visavis.models.visavis_model import Memory, VisavisModel
 
 _MEMORY_ROUNDING = 64
@@ -34,12 +35,12 @@ class DecodeBatch:
     ) -> None:
         self.max_rows = max_rows
         self._decode = decode or decode_rows
-        self._decoder = model.decoder
+        self._decoder = model.step_decoder or model.decoder
         self._static = model.device.type != "cpu" if static is None else static
         sizes = model.config.decoder
         shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size // sizes.num_attention_heads)
         self._own = KeyValueRows(*shape, dtype=model.dtype, device=model.device)
-        self._memory = KeyValueRows(*shape, dtype=model.dtype, device=model.device)
+        self._memory = KeyValueRows(*shape, dtype=memory_dtype(model), device=model.device)
         self._may_see = torch.zeros(0, 0, dtype=torch.bool, device=model.device)
         self._positions = torch.zeros(max_rows, dtype=torch.long, device=model.device)
         self._said: list[int] = []  # of each row: how many tokens were decoded
@@ -75,16 +76,16 @@ class DecodeBatch:
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """The last token of every row -> what may follow, float32 logits (rows, V). A failing step moves nothing."""
-        rows, seen, said = len(self), max(self._seen), max(self._said) + 1
+        rows, said = len(self), max(self._said) + 1
         if self._static:
-            rows, seen, said = self.max_rows, self._may_see.shape[1], self._decoder.max_positions
+            rows, said = self.max_rows, self._decoder.max_positions
         ids = torch.tensor([*tokens, *[0] * (rows - len(self))]).to(self._positions.device)
         logits = self._decode(
             self._decoder,
             ids,
             self._positions[:rows],
-            self._memory.view(rows, seen),
-            self._may_see[:rows, :seen],
+            self._memory.view(rows, self._may_see.shape[1]),
+            self._may_see[:rows],
             self._own.view(rows, said),
         )
         self._positions[: len(self)] += 1
@@ -104,6 +105,12 @@ class DecodeBatch:
         grown = self._may_see.new_zeros(rows, longest)
         grown[: self._may_see.shape[0], : self._may_see.shape[1]] = self._may_see
         self._may_see = grown
+
+
+def memory_dtype(model: VisavisModel) -> torch.dtype:
+    """bf16 where steps are lowered and the processor has it: to read the memory is most of a step of many rows."""
+    lowered = model.step_decoder is not None and has_bf16()
+    return torch.bfloat16 if lowered else model.dtype
 
 
 def decode_rows(

@@ -1,8 +1,11 @@
-"""The inference engine: questions in, streams of words out; one worker thread drives the model.
+"""The inference engine: questions in, streams of words out.
 
-A picture is encoded once and kept by its sha256, its meeting with the text is computed once a turn, then the answer is
-decoded token by token, together with every other running answer (`Scheduler` has the order of things). Questions that
-find no row wait in a bounded line. The engine knows no sockets and no messages.
+    line --Admission--> handover --Scheduler--> words
+
+A picture is encoded once and kept by its sha256, its meeting with the text is computed once a turn (`Admission`), then
+the answer is decoded token by token, together with every other running answer (`Scheduler`). On a CPU each has a thread
+of its own, elsewhere they take turns in one. Questions that find no row wait in a bounded line. The engine knows no
+sockets and no messages.
 """
 
 from __future__ import annotations
@@ -12,17 +15,19 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from operator import mul
 from types import TracebackType
 
 import torch
 
+from visavis.models.admission import Admission
 from visavis.models.cuda_graph import GraphedStep
 from visavis.models.engine_jobs import EngineCounters, Event, Job, WaitingLine
 from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
 from visavis.models.generation import Completion, Embedding, GenerationChunk, GenerationRequest, WordHeat, spoken
+from visavis.models.handover import Handover
 from visavis.models.image_states import ImageStates
 from visavis.models.images import PictureLimits
 from visavis.models.looks import Look
@@ -47,6 +52,10 @@ class InferenceEngine:
         limits: the largest picture that is accepted.
         reader: reads words in pictures for questions that ask for them.
         compiled: on a CUDA device, replay decode steps as a CUDA graph.
+        threads: of computations on a CPU, shared by the workers; by default as many as torch has.
+        two_workers: questions are prepared beside running answers rather than between their steps. The default on a
+            CPU, where two computations of one thread each get more done than one of two; an accelerator has one line
+            of work anyhow.
 
     Use it as a context manager or call `close`. One engine serves any number of event loops and threads.
     """
@@ -64,6 +73,8 @@ class InferenceEngine:
         limits: PictureLimits = PictureLimits(),  # noqa: B008 - frozen
         reader: WordReader | None = None,
         compiled: bool = True,
+        threads: int | None = None,
+        two_workers: bool | None = None,
     ) -> None:
         self.model_name = model_name
         self.counters = EngineCounters()
@@ -72,18 +83,24 @@ class InferenceEngine:
         )
         self._scale = None if model.shared is None else model.shared.scale.item()
         self._line = WaitingLine(max_queue)
+        self._handover = Handover(max_rows, self._line.wake)
+        given = (model.train(False), processor)
+        self._admission = Admission(*given, self.images, self._line, self.counters, self._handover)
         self._scheduler = Scheduler(
-            model.train(False),
-            processor,
-            self.images,
-            self._line,
+            *given,
             self.counters,
-            max_rows=max_rows,
+            self._handover,
             max_new_tokens=max_new_tokens,
             decode=GraphedStep() if compiled and model.device.type == "cuda" else None,
         )
-        self._worker = threading.Thread(target=self._work, name="visavis-engine", daemon=True)
-        self._worker.start()
+        two = model.device.type == "cpu" if two_workers is None else two_workers
+        self._workers = [
+            threading.Thread(target=self._work, args=(step,), name="visavis-engine", daemon=True)
+            for step in ((self._prepare, self._say) if two else (self._both,))
+        ]
+        self._threads = max(1, (threads or torch.get_num_threads()) // len(self._workers))
+        for worker in self._workers:
+            worker.start()
 
     def __enter__(self) -> InferenceEngine:
         return self
@@ -95,8 +112,9 @@ class InferenceEngine:
 
     def close(self) -> None:
         """Fail what waits, stop what runs within a step, and end the worker. May be called twice."""
-        self._line.close()
-        self._worker.join()
+        self._close()
+        for worker in self._workers:
+            worker.join()
 
     def warm_up(self) -> None:
         """Send a blank turn through all parts, so that nobody waits for an accelerator to choose its kernels.
@@ -108,8 +126,8 @@ class InferenceEngine:
 
     @property
     def alive(self) -> bool:
-        """False once the worker has ended, by `close` or by a fault of its own: nothing will be answered any more."""
-        return self._worker.is_alive()
+        """False once a worker has ended, by `close` or by a fault of its own: nothing will be answered any more."""
+        return all(worker.is_alive() for worker in self._workers)
 
     @property
     def waiting(self) -> int:
@@ -119,7 +137,7 @@ class InferenceEngine:
     @property
     def running(self) -> int:
         """Questions being answered."""
-        return self._scheduler.running
+        return self._handover.reserved
 
     def add_image(self, data: bytes) -> str:
         """Take the bytes of a picture and return their sha256. It is encoded when the first question about it runs.
@@ -233,22 +251,50 @@ class InferenceEngine:
         try:
             self._line.append(job)
         except Busy:
-            self.counters.rejected += 1
+            self.counters.add("rejected")
             raise
         return job
 
     def _abandon(self, job: Job) -> None:
         job.abandoned = True
         if self._line.take(job):
-            self.counters.cancelled += 1
+            self.counters.add("cancelled")
 
-    def _work(self) -> None:
+    def _close(self) -> None:
+        self._line.close()
+        self._handover.close()
+
+    def _work(self, step: Callable[[], None]) -> None:
+        torch.set_num_threads(self._threads)  # of this thread
         with torch.inference_mode():
             try:
                 while not self._line.closed:
-                    if not self._scheduler.running:
-                        self._line.wait()
-                    self._scheduler.advance()
-            finally:  # nobody is left waiting, even if the scheduler itself broke
-                self._line.close()
-                self._scheduler.stop()
+                    step()
+            finally:  # nobody is left waiting, even if a worker broke
+                self._close()
+                (self._admission if step == self._prepare else self._scheduler).stop()
+                if step == self._both:
+                    self._admission.stop()
+
+    def _prepare(self) -> None:
+        seen = self._line.changes
+        did = self._admission.advance()
+        self._handover.preparing(did)
+        if not did:
+            self._line.wait(seen)
+            self._handover.preparing(True)
+
+    def _say(self) -> None:
+        if self._scheduler.running:
+            self._handover.keep_pace()
+        else:
+            self._handover.wait()
+        self._scheduler.advance()
+
+    def _both(self) -> None:
+        seen = self._line.changes
+        did = self._admission.advance()
+        if self._handover.reserved:
+            self._scheduler.advance()
+        elif not did:
+            self._line.wait(seen)

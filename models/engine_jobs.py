@@ -33,6 +33,14 @@ class EngineCounters(ImageCounters):
     cancelled: int = 0
     rejected: int = 0
 
+    def add(self, name: str) -> None:
+        """One more, for counters that several threads have a hand in."""
+        with _COUNTING:
+            setattr(self, name, getattr(self, name) + 1)
+
+
+_COUNTING = threading.Lock()
+
 
 @dataclass(eq=False)
 class Job:
@@ -67,6 +75,9 @@ class Job:
         return self.abandoned or time.monotonic() > self.deadline
 
 
+_LOOK_AGAIN_S = 0.05
+
+
 class WaitingLine:
     """Jobs in the order in which they came. Any thread may use it; the worker sleeps on it."""
 
@@ -74,6 +85,7 @@ class WaitingLine:
         self.max_length = max_length
         self._jobs: list[Job] = []
         self._closed = False
+        self.changes = 0
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -87,7 +99,7 @@ class WaitingLine:
             if len(self._jobs) >= self.max_length:
                 raise Busy(len(self._jobs))
             self._jobs.append(job)
-            self._changed.notify()
+        self.wake()
 
     def take(self, job: Job) -> bool:
         """Take a job out; False if it is not there any more."""
@@ -102,10 +114,17 @@ class WaitingLine:
         with self._changed:
             return list(self._jobs)
 
-    def wait(self) -> None:
-        """Sleep until somebody waits or the line is closed."""
+    def wake(self) -> None:
+        """Something has changed that the worker should look at."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
+            self.changes += 1
+            self._changed.notify_all()
+
+    def wait(self, seen: int) -> None:
+        """Sleep until there are other `changes` than those seen, the line is closed, or somebody who waits may have
+        waited long enough."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.changes != seen or self._closed, _LOOK_AGAIN_S if self._jobs else None)
 
     @property
     def closed(self) -> bool:

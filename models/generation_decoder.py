@@ -64,6 +64,8 @@ class GenerationDecoder(nn.Module):
             for _ in range(config.num_hidden_layers)
         )
         self.norm = nn.LayerNorm(width)
+        self.output: nn.Module | None
+        self.register_module("output", None)
 
     def remember(self, states: Tensor) -> tuple[KeyValue, ...]:
         """Memory states (B, M, D) -> one `KeyValue` a layer; parts of a memory may be made apart and joined."""
@@ -117,5 +119,7 @@ class GenerationDecoder(nn.Module):
         return self.norm(states)  # type: ignore[no-any-return]
 
     def logits(self, states: Tensor) -> Tensor:
-        """(..., D) -> (..., V)."""
+        """(..., D) -> (..., V). A lowered decoder has an `output` layer in the place of the embedding's transpose."""
+        if self.output is not None:
+            return self.output(states)  # type: ignore[no-any-return]
         return states @ self.token_embedding.weight.T

@@ -116,6 +116,8 @@ class VisavisModel(nn.Module):
         self.config: ModelConfig = config
         self.encoder = FusedEncoder(config)
         self.decoder = GenerationDecoder(config.decoder)
+        self.step_decoder: GenerationDecoder | None
+        self.register_module("step_decoder", None)  # a lowered copy of the decoder that a server takes its steps with
         self.shared: SharedSpace | None = None
         if config.shared is not None:
             fusion = config.fusion

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visavis.models.attention import ReadsTogether
 from visavis.models.tower_configs import Dinov2Config
 
 
@@ -51,7 +52,8 @@ class PatchEmbeddings(nn.Module):
     def __init__(self, config: Dinov2Config) -> None:
         super().__init__()
         width, patch = config.hidden_size, config.patch_size
-        self.grid = config.image_size // patch
+        self.patch, self.grid = patch, config.image_size // patch
+        self._resampled: tuple[tuple[int, int], Tensor] | None = None
         projection = nn.Conv2d(config.num_channels, width, kernel_size=patch, stride=patch)
         self.patch_embeddings = nn.ModuleDict({"projection": projection})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -62,15 +64,31 @@ class PatchEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, C, height, width) -> (B, P, D)."""
-        patches = self.patch_embeddings["projection"](pixel_values)
-        positions = self._positions(patches.shape[2], patches.shape[3])
+        projection, side = self.patch_embeddings["projection"], self.patch
+        assert isinstance(projection, nn.Conv2d)
+        rows, columns = (length // side for length in pixel_values.shape[2:])
+        cut = (
+            pixel_values[:, :, : rows * side, : columns * side].unflatten(3, (columns, side)).unflatten(2, (rows, side))
+        )
+        cut = (
+            cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        )  # a convolution without overlap is a matrix product
+        patches = F.linear(cut, projection.weight.flatten(1), projection.bias)
         first = self.cls_token.expand(patches.shape[0], -1, -1)
-        return torch.cat([first, patches.flatten(2).transpose(1, 2)], dim=1) + positions
+        return torch.cat([first, patches], dim=1) + self._positions(rows, columns)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
         """(1, 1 + rows * columns, D)."""
         if rows == columns == self.grid:
             return self.position_embeddings
+        if not torch.is_inference_mode_enabled():
+            return self._resample(rows, columns)
+        known = self._resampled  # of the size that was asked for last: one model is shown one size
+        if known is None or known[0] != (rows, columns):
+            known = self._resampled = (rows, columns), self._resample(rows, columns)
+        return known[1]
+
+    def _resample(self, rows: int, columns: int) -> Tensor:
         first, rest = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         grid = rest.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         # Bicubic resampling in half precision shifts the embeddings.
@@ -98,8 +116,10 @@ class Block(nn.Module):
         return states + self.layer_scale2(self.mlp["fc2"](inner))  # type: ignore[no-any-return]
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(ReadsTogether):
     """Every patch attends to every patch."""
+
+    parts = ("q_proj", "k_proj", "v_proj")
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -108,10 +128,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, P, D) -> (B, P, D)."""
-        query, key, value = (
-            projection(states).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        query, key, value = self.project(states, self.heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 

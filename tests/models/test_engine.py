@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from visavis.models.engine import InferenceEngine
 from visavis.models.engine_jobs import EngineCounters
 from visavis.models.errors import BadImage, BadRequest, Busy, ModelError, UnknownImage, UnsupportedImage
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, Region, SamplingParameters
+from visavis.models.image_states import ImageStates
 from visavis.models.images import decode_picture
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import VisavisModel
@@ -24,18 +25,18 @@ HISTORY = (("is it a dog?", "yes"), ("what is it?", "a red dog"))
 
 
 class Gate:
-    """Holds the model at every decode step until it is let through; counts steps."""
+    """Holds the model before a method, every decode step if no other is named, until it is let through."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: type = DecodeBatch, name: str = "step") -> None:
         self.reached, self.open = threading.Event(), threading.Event()
-        step = DecodeBatch.step
+        method = getattr(kind, name)
 
-        def gated(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
+        def gated(*arguments: Any) -> Any:
             self.reached.set()
             assert self.open.wait(60)
-            return step(batch, tokens)
+            return method(*arguments)
 
-        monkeypatch.setattr(DecodeBatch, "step", gated)
+        monkeypatch.setattr(kind, name, gated)
 
     async def wait(self) -> None:
         assert await asyncio.to_thread(self.reached.wait, 60)
@@ -177,23 +178,25 @@ async def test_closing_a_stream_frees_the_row_within_two_steps(engine: Inference
     assert engine.counters.cancelled == 1
 
 
-async def test_leaving_the_queue_costs_nothing(engine: InferenceEngine, gate: Gate) -> None:
+async def test_leaving_the_queue_costs_nothing(engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, ImageStates, "encode")
     first = asyncio.ensure_future(engine.generate(GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))))
     await gate.wait()
     other = engine.add_image(drawn_picture("blue"))
     second = asyncio.ensure_future(engine.generate(GenerationRequest(QUESTION, (), other)))
     await asyncio.sleep(0.01)
-    assert (engine.running, engine.waiting) == (1, 1)
+    assert (engine.running, engine.waiting) == (0, 2)
     second.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await second
-    assert engine.waiting == 0
+    assert engine.waiting == 1
     gate.open.set()
     await first
     assert engine.counters.encoder_forwards == engine.counters.fusion_forwards == 1
 
 
-async def test_a_full_queue_is_busy_at_once(engine: InferenceEngine, gate: Gate) -> None:
+async def test_a_full_queue_is_busy_at_once(tiny_model: VisavisModel, tiny_processor: Processor, gate: Gate) -> None:
+    engine = InferenceEngine(tiny_model, tiny_processor, max_rows=1, max_queue=4)
     request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))
     running = [asyncio.ensure_future(engine.generate(request))]
     await gate.wait()
@@ -206,6 +209,7 @@ async def test_a_full_queue_is_busy_at_once(engine: InferenceEngine, gate: Gate)
     answers = await asyncio.gather(*running)
     assert len({answer.text for answer in answers}) == 1
     assert engine.counters.rejected == 1
+    engine.close()
 
 
 async def test_deadline_ends_with_what_was_said(engine: InferenceEngine) -> None:
@@ -269,7 +273,7 @@ async def test_replies_without_a_picture_stream_like_answers(engine: InferenceEn
 
 
 async def test_close_fails_who_waits(tiny_model: VisavisModel, tiny_processor: Processor, gate: Gate) -> None:
-    engine = InferenceEngine(tiny_model, tiny_processor)
+    engine = InferenceEngine(tiny_model, tiny_processor, max_rows=1)
     request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))
     running = asyncio.ensure_future(engine.generate(request))
     await gate.wait()

@@ -217,7 +217,7 @@ async def test_who_waits_is_told_the_position_and_then_the_answer(
     client: httpx.AsyncClient, engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put_picture(client)
-    engine._scheduler._batch.max_rows = 1
+    engine._handover.max_rows = 1
     all_there, step = threading.Event(), DecodeBatch.step
 
     def once_all_are_there(*arguments: Any) -> Any:

@@ -8,7 +8,9 @@ import torch
 from tiny_checkpoint import drawn_picture
 from torch import Tensor, nn
 
+from visavis.models.attention import ReadsTogether
 from visavis.models.config import ObjectConfig
+from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import GenerationRequest
 from visavis.models.precision import LAYERS, Bf16Linear, Int8Linear, Precision, best_for, serve_with
@@ -64,6 +66,9 @@ def test_what_runs_once_a_picture_or_turn_is_lowered(tiny_model: VisavisModel, p
     model = copy.deepcopy(tiny_model)
     assert serve_with(model, precision) is precision
     left = {name.split(".")[0] for name, module in model.named_modules() if type(module) is nn.Linear}
+    assert model.step_decoder is not None
+    quick = {type(module) for name, module in model.step_decoder.named_modules() if name.endswith(("query", "out"))}
+    assert quick <= set(LAYERS.values())
     assert left == {"decoder"}
     kept = [name for name, module in model.decoder.named_modules() if type(module) is LAYERS[precision]]
     assert kept == [f"layers.{layer}.cross_attention.key_value" for layer in range(len(model.decoder.layers))]
@@ -106,3 +111,30 @@ async def test_answers_in_8_bits_are_the_same_in_any_company(
         requests = [GenerationRequest(f"what is it {number}?", (), images[number % 3]) for number in range(9)]
         together = await asyncio.gather(*map(engine.generate, requests))
         assert [answer.text for answer in together] == [(await engine.generate(one)).text for one in requests]
+
+
+@pytest.mark.parametrize("kind", [Int8Linear, Bf16Linear])
+def test_three_layers_that_read_the_same_are_served_as_one(kind: type[nn.Module], tiny_model: VisavisModel) -> None:
+    precision = next(name for name, layer in LAYERS.items() if layer is kind)
+    exact, lowered = copy.deepcopy(tiny_model), copy.deepcopy(tiny_model)
+    serve_with(lowered, precision)
+    together = [part for part in lowered.encoder.modules() if isinstance(part, ReadsTogether)]
+    assert together and all(type(part.joined) is kind for part in together)
+    assert not any(hasattr(part, name) for part in together for name in part.parts)
+    pixels = torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(3))
+    one, other = (model.encode_image(pixels).patches.detach() for model in (exact, lowered))
+    assert float((one - other).norm() / one.norm()) < 0.03
+
+
+def test_a_step_of_the_lowered_copy_is_near_the_exact_one(tiny_model: VisavisModel, tiny_processor: Processor) -> None:
+    exact, lowered = copy.deepcopy(tiny_model), copy.deepcopy(tiny_model)
+    serve_with(lowered, Precision.AUTO)
+    asked = tiny_processor.encode_question("what is it?")
+    pixels = torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        memory = exact.fuse(exact.image_state(exact.encode_image(pixels)), **asked)
+        batches = [DecodeBatch(model, 2) for model in (exact, lowered)]
+        for batch in batches:
+            batch.join(memory)
+        one, other = (batch.step([1]) for batch in batches)
+    assert float((one - other).norm() / one.norm()) < 0.05

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from visavis.models.generation import Completion, FinishReason, GenerationReques
 from visavis.models.image_states import ImageStates
 from visavis.models.images import decode_picture
 from visavis.models.kv_cache import KeyValue
+from visavis.models.looks import Look
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
@@ -65,13 +67,14 @@ def reference(tiny_model: VisavisModel, tiny_processor: Processor) -> Reference:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(visitors, max_size=14), st.sampled_from([1, 3, 32]))
+@given(st.lists(visitors, max_size=14), st.sampled_from([1, 3, 32]), st.booleans())
 async def test_answers_equal_generate_in_any_company(
     tiny_model: VisavisModel,
     tiny_processor: Processor,
     reference: Reference,
     schedule: list[Visitor],
     max_rows: int,
+    two_workers: bool,
 ) -> None:
     """Each visitor asks about a picture, after a pause, and leaves after so many pieces."""
 
@@ -88,7 +91,7 @@ async def test_answers_equal_generate_in_any_company(
                     break
         return None
 
-    with InferenceEngine(tiny_model, tiny_processor, max_rows=max_rows) as engine:
+    with InferenceEngine(tiny_model, tiny_processor, max_rows=max_rows, two_workers=two_workers) as engine:
         together = await asyncio.gather(*(visit(engine, visitor) for visitor in schedule))
         await until(lambda: not engine.running)
         counters = replace(engine.counters)
@@ -198,10 +201,42 @@ async def test_a_deadline_in_mid_answer_keeps_what_was_said(engine: InferenceEng
     assert engine.counters.rows_freed == 2
 
 
-async def test_running_answers_go_on_while_a_picture_is_encoded(
-    tiny_model: VisavisModel, engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
+async def test_running_answers_do_not_wait_for_a_picture(
+    engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A decode step stands between any two slices, unless more people wait for pictures than get words."""
+    """What is held while a picture is encoded is not who talks about another one."""
+    first, second = (engine.add_image(drawn_picture(size=(40, 30 + number))) for number in range(2))
+    await engine.generate(GenerationRequest(QUESTIONS[0], (), first))
+    reached, opened, encode = threading.Event(), threading.Event(), ImageStates.encode
+
+    def held(images: ImageStates, look: Look) -> ImageState | None:
+        reached.set()
+        assert opened.wait(60)
+        return encode(images, look)
+
+    step = DecodeBatch.step
+
+    def slowly(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
+        time.sleep(0.02)  # so that the first answer still runs when the second picture comes
+        return step(batch, tokens)
+
+    monkeypatch.setattr(ImageStates, "encode", held)
+    monkeypatch.setattr(DecodeBatch, "step", slowly)
+    running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), first)))
+    await until(lambda: engine._scheduler.running > 0)
+    other = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), second)))
+    await asyncio.to_thread(reached.wait, 60)
+    assert (await running).finish_reason is not FinishReason.CANCELLED
+    assert not other.done()
+    opened.set()
+    await other
+
+
+async def test_one_worker_steps_between_the_slices_of_a_picture(
+    tiny_model: VisavisModel, tiny_processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless more people wait for pictures than get words."""
+    engine = InferenceEngine(tiny_model, tiny_processor, two_workers=False)
     log: list[str] = []
     step, encode = DecodeBatch.step, ImageStates.encode
 
@@ -225,6 +260,7 @@ async def test_running_answers_go_on_while_a_picture_is_encoded(
     assert log.count("slice") == 2
     assert ["slice", "slice"] not in [log[at : at + 2] for at in range(len(log))]
     assert (await running).output_tokens == 12
+    engine.close()
 
 
 async def test_a_picture_that_nobody_wants_any_more_is_not_encoded(engine: InferenceEngine) -> None:

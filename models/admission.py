@@ -1,0 +1,197 @@
+"""What the engine does for a question before its first word: the picture is encoded, the text meets it, and the memory
+that an answer is decoded from is handed over. Whatever needs no words is done here as well.
+
+    a round:  whoever left the line is dropped -> texts are embedded -> a slice of one picture is encoded
+              -> ready questions are fused and handed over, in the order in which they came
+
+It knows no threads, no rows and no sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from visavis.models.engine_jobs import EngineCounters, Job, Outbox, WaitingLine
+from visavis.models.errors import BadRequest, ModelError
+from visavis.models.generation import Completion, Embedding, FinishReason, GenerationChunk, GenerationRequest, spoken
+from visavis.models.grounding import word_heat
+from visavis.models.handover import Handover, Prepared
+from visavis.models.image_states import ImageStates
+from visavis.models.processor import Processor
+from visavis.models.replies import reply_to_no_photo
+from visavis.models.visavis_model import ImageState, Memory, VisavisModel
+
+logger = logging.getLogger(__name__)
+
+JOINING_AT_ONCE = 4  # while more people wait than get words, else one: between two slices of a picture
+IS_A_PHOTO = 0.5
+ENCODED_AHEAD = 2  # pictures made ready while all rows are taken
+
+
+class Admission:
+    """Takes jobs from a line to the handover, or to their ends. Call `advance` from one thread, in inference mode."""
+
+    def __init__(
+        self,
+        model: VisavisModel,
+        processor: Processor,
+        images: ImageStates,
+        line: WaitingLine,
+        counters: EngineCounters,
+        handover: Handover,
+    ) -> None:
+        self._model = model
+        self._processor = processor
+        self._images = images
+        self._line = line
+        self._counters = counters
+        self._handover = handover
+        self._outbox = Outbox()
+        self._did = False
+
+    def advance(self) -> bool:
+        """One round; False if there was nothing to do. What happens to a job is told to that job and to nobody else."""
+        self._did = False
+        self._drop_who_left()
+        self._embed_texts()
+        self._encode()
+        self._admit()
+        self._tell_positions()
+        self._outbox.send()
+        return self._did
+
+    def stop(self) -> None:
+        """Fail what waits."""
+        for job in self._line.jobs():
+            if self._line.take(job):
+                self._outbox.put(job, ModelError("the model is shutting down"))
+        self._outbox.send()
+
+    def encoded(self, request: GenerationRequest) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, mask and kinds (1, T) of a question with its dialogue, on the model's device."""
+        encoded = self._processor.encode_question(request.question, request.history)
+        ids, mask, kinds = (
+            encoded[name].to(self._model.device) for name in ("input_ids", "attention_mask", "token_type_ids")
+        )
+        return ids, mask, kinds
+
+    def _drop_who_left(self) -> None:
+        for job in self._line.jobs():
+            if job.over and self._line.take(job):
+                self._counters.add("cancelled")
+                self._outbox.put(job, GenerationChunk("", _unanswered(job)))
+
+    def _embed_texts(self) -> None:
+        """Those wait for no picture and for nobody."""
+        for job in self._line.jobs():
+            if job.embeds and not job.looks and self._line.take(job):
+                self._did = True
+                with self._failing(job):
+                    text = self.encoded(job.request)
+                    self._outbox.put(job, _embedding(self._model.embed_texts(*text), text[0].shape[1]))
+
+    def _encode(self) -> None:
+        """A slice of the first picture that somebody waits for, or all of it while more people wait for pictures than
+        get words; one that nobody wants any more is given up."""
+        waiting = [job for job in self._line.jobs() if job.looks]
+        wanted = [job.look for job in waiting if not (job.image or self._images.is_ready(job.look))]
+        ready = len(waiting) - len(wanted)
+        if not wanted or ready >= self._handover.room + ENCODED_AHEAD:
+            return
+        self._did = True
+        look = self._images.encoding if self._images.encoding in wanted else wanted[0]
+        askers = [job for job in waiting if job.look == look]
+        with self._failing(*askers):
+            state = self._images.encode(look)
+            while state is None and len(wanted) > self._handover.reserved:
+                state = self._images.encode(look)
+            if state is not None:
+                self._counters.image_hits += len(askers) - 1
+                for job in askers:
+                    job.image = state
+
+    def _admit(self) -> None:
+        """Let ready questions through, in the order in which they came, while there are rows; do what takes no row."""
+        admitted, most = 0, JOINING_AT_ONCE if len(self._line) > self._handover.reserved else 1
+        for job in self._line.jobs():
+            has_room = not job.takes_row or self._handover.room > 0
+            state = self._state(job) if has_room and admitted < most else None
+            if state is None or not self._line.take(job):
+                continue
+            admitted, self._did = admitted + 1, True
+            with self._failing(job):
+                if job.embeds:
+                    self._outbox.put(job, _embedding(self._model.embed_pictures(state), state.patches.shape[1]))
+                elif job.answer is not None:
+                    self._explain(job, job.answer, state)
+                elif state.photo is not None and float(state.photo) < IS_A_PHOTO:
+                    self._refuse(job)
+                else:
+                    self._hand_over(job, state)
+
+    def _refuse(self, job: Job) -> None:
+        """Drawings and screens get a reply that nothing was computed for."""
+        for chunk in spoken(reply_to_no_photo(job.request.question), job.look.sha256):
+            self._outbox.put(job, chunk)
+        self._counters.add("completed")
+
+    def _explain(self, job: Job, answer: str, state: ImageState) -> None:
+        if state.shown == self._model.config.tag_rows:
+            raise BadRequest("this model keeps no places of the picture, so its answers cannot be explained")
+        memory, _ = self._fuse(job.request, state)
+        heat = word_heat(self._model, self._processor, memory, answer, state.shown, region=job.look.region)
+        self._outbox.put(job, heat)
+
+    def _state(self, job: Job) -> ImageState | None:
+        if job.image is not None:
+            return job.image
+        state = self._images.get(job.look)
+        self._counters.image_hits += state is not None
+        return state
+
+    def _hand_over(self, job: Job, state: ImageState) -> None:
+        with self._handover.reserving() as put:
+            memory, text_tokens = self._fuse(job.request, state)
+            self._outbox.send()  # what was said of the wait comes before the first word
+            put(Prepared(job, memory, text_tokens, state.patches.shape[1], self._counters.fusion_forwards))
+
+    def _fuse(self, request: GenerationRequest, state: ImageState) -> tuple[Memory, int]:
+        text = self.encoded(request)
+        self._counters.fusion_forwards += 1
+        return self._model.fuse(state, *text), text[0].shape[1]
+
+    def _tell_positions(self) -> None:
+        """To all who wait, but for the first one if it is being looked after already."""
+        is_full = self._handover.room == 0
+        for position, job in enumerate(self._line.jobs(), start=1):
+            if job.takes_row and job.position != position and (is_full or position > 1):
+                job.position = position
+                self._outbox.put(job, GenerationChunk("", position=position))
+
+    @contextlib.contextmanager
+    def _failing(self, *jobs: Job) -> Iterator[None]:
+        """What goes wrong inside is told to these jobs, which leave the line."""
+        try:
+            yield
+            return
+        except ModelError as known:
+            error = known
+        except Exception:
+            logger.exception("a question failed")
+            error = ModelError("the model failed on this question")
+        for job in jobs:
+            self._line.take(job)
+            self._counters.add("failed")
+            self._outbox.put(job, error)
+
+
+def _unanswered(job: Job) -> Completion:
+    return Completion("", FinishReason.CANCELLED, image=job.look.sha256)
+
+
+def _embedding(vectors: Tensor, tokens: int) -> Embedding:
+    return Embedding(tuple(vectors[0].float().tolist()), tokens)

@@ -1,0 +1,115 @@
+"""Between the worker that prepares questions and the one that says answers: memories, and who may have a row.
+
+A row is reserved before its memory is made, so that nothing is computed for which there is no place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from visavis.models.engine_jobs import Job
+from visavis.models.errors import ModelError
+from visavis.models.visavis_model import Memory
+
+_LONGEST_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an answer is decoded from. `number` counts the questions that were prepared."""
+
+    job: Job
+    memory: Memory
+    text_tokens: int
+    image_tokens: int
+    number: int
+
+
+class Handover:
+    """A queue of prepared questions for at most `max_rows` rows; `when_free` is called when one is free again."""
+
+    def __init__(self, max_rows: int, when_free: Callable[[], None]) -> None:
+        self.max_rows = max_rows
+        self._when_free = when_free
+        self._prepared: deque[Prepared] = deque()
+        self._reserved = 0
+        self._closed = False
+        self._preparing = False
+        self._rounds = self._seen_rounds = 0
+        self._changed = threading.Condition()
+
+    @property
+    def reserved(self) -> int:
+        """Rows that are taken: answers that run, and questions on their way to one."""
+        return self._reserved
+
+    @property
+    def room(self) -> int:
+        """Rows that nobody has."""
+        return self.max_rows - self._reserved
+
+    @contextlib.contextmanager
+    def reserving(self) -> Iterator[Callable[[Prepared], None]]:
+        """A row is kept until the function that is given puts something there; else it is free again."""
+        with self._changed:
+            self._reserved += 1
+        put = False
+
+        def hand_over(prepared: Prepared) -> None:
+            nonlocal put
+            with self._changed:
+                if self._closed:
+                    raise ModelError("the model is shutting down")
+                put = True
+                self._prepared.append(prepared)
+                self._changed.notify()
+
+        try:
+            yield hand_over
+        finally:
+            if not put:
+                self.free()
+
+    def take_all(self) -> list[Prepared]:
+        """What has come, in order."""
+        with self._changed:
+            taken = list(self._prepared)
+            self._prepared.clear()
+        return taken
+
+    def free(self) -> None:
+        """The answer of a row has ended."""
+        with self._changed:
+            self._reserved -= 1
+        self._when_free()
+
+    def preparing(self, goes_on: bool) -> None:
+        """A round of preparation ends, and another one begins, or nothing is left to prepare."""
+        with self._changed:
+            self._preparing = goes_on
+            self._rounds += 1
+            self._changed.notify()
+
+    def keep_pace(self) -> None:
+        """Sleep until a round of preparation has ended since the last call, or there is none, but not for long. A step
+        for few rows costs nearly as much as one for many: whoever is being prepared had better be part of it."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._rounds != self._seen_rounds or not self._preparing or self._closed, _LONGEST_PAUSE_S
+            )
+            self._seen_rounds = self._rounds
+
+    def wait(self) -> None:
+        """Sleep until something comes, or nothing will any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._prepared or self._closed)
+
+    def close(self) -> None:
+        """Nothing can be handed over any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
