@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from visavis.bot.adapters.adapter import Adapter
-from visavis.bot.adapters.platform import PlatformError
+from visavis.bot.adapters.platform import Limited, PlatformError
 from visavis.bot.conversations import Conversations
 from visavis.bot.gateway import log_at
 from visavis.bot.settings import Settings, load_settings
@@ -71,6 +71,7 @@ async def _connected(service: Service, stop: asyncio.Event) -> bool:
             await service.connect()
             return True
         except PlatformError as error:
+            pause_s = max(pause_s, error.retry_after_s) if isinstance(error, Limited) else pause_s
             log.warning("%s; it is tried again in %.0f s", error, pause_s)
         try:
             await asyncio.wait_for(stop.wait(), pause_s)

@@ -54,7 +54,8 @@ def _init(name: RemoteName, word_s: float, api_key: str | None) -> BaseChatModel
 
     options: dict[str, Any] = {"max_retries": 0, "timeout": word_s}  # trying again is done here, alike for all
     if name.provider in (HTTP, "openai"):
-        # langchain-openai shares connections between models whose time-outs can be hashed; they fail in other event loops
+        # langchain-openai shares connections between models whose time-outs can be hashed; they fail in other event
+        # loops
         options |= {"timeout": httpx.Timeout(word_s), "stream_usage": True}
     if name.provider == HTTP:
         options |= {"base_url": name.base_url, "api_key": api_key or "none"}

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import uvicorn
@@ -24,7 +25,7 @@ from visavis.bot.adapters.platform import PlatformError
 from visavis.bot.adapters.process import SetupError
 from visavis.bot.conversations import Conversations
 from visavis.bot.gateway import GatewayServer
-from visavis.bot.settings import Settings
+from visavis.bot.settings import Settings, is_loopback
 from visavis.bot.slack.calls import TIMEOUT_S, SlackRefused, answer, web_client
 from visavis.bot.slack.listeners import Listeners
 from visavis.bot.slack.platform import SlackPlatform
@@ -181,6 +182,9 @@ def check_tokens(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and not value.startswith(prefix):
             raise SetupError(f"VISAVIS_{name.upper()}: expected a token that begins with {prefix}.")
+    api = urlsplit(settings.slack_api_url)
+    if not api.hostname or (api.scheme != "https" and not is_loopback(api.hostname)):
+        raise SetupError("VISAVIS_SLACK_API_URL: expected an address with https, for the tokens are sent there.")
     if not settings.slack_bot_token:
         raise SetupError("Slack needs VISAVIS_SLACK_BOT_TOKEN; docs/slack.md tells where to find it.")
     if not (settings.slack_app_token or settings.slack_signing_secret):

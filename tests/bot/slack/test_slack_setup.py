@@ -46,6 +46,7 @@ async def serve_once(settings: Settings) -> None:
         ({"slack_bot_token": "xoxp-user"}, "begins with xoxb-"),
         ({"slack_app_token": "xoxb-other"}, "begins with xapp-"),
         ({"slack_bot_token": None}, "VISAVIS_SLACK_BOT_TOKEN"),
+        ({"slack_api_url": "http://slack.com/api/"}, "https"),
         ({"slack_app_token": None}, "VISAVIS_SLACK_SIGNING_SECRET"),
         ({"slack_bot_token": "xoxb-revoked"}, "invalid_auth"),
         ({"slack_app_token": "xapp-revoked"}, "invalid_auth"),
