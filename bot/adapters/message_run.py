@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TypeVar
 
 from visavis.bot.adapters.files import check_file
-from visavis.bot.adapters.pace import Pace
+from visavis.bot.adapters.pace import Pace, patiently
 from visavis.bot.adapters.platform import (
     Ending,
     FileLink,
     Incoming,
-    Limited,
     Outcome,
     Platform,
     PlatformError,
@@ -48,9 +46,7 @@ log = logging.getLogger(__name__)
 THINKING = "is looking …"
 LEASE_S = 15.0
 _STORE_PAUSE_S = 1.0
-_TRIES, _LONGEST_WAIT_S = 4, 60.0
 _TURNS = uuid.UUID("7b0f4a2e-6f0c-5b3a-9d6e-2c1f0e8a4d51")
-T = TypeVar("T")
 Ended = tuple[str, Outcome]
 
 
@@ -193,16 +189,6 @@ class MessageRun:
         for post in set(self._reply.posts) - self._remembered if self._session else ():
             await self._channel.remember(post, self._session, self._turn)
             self._remembered.add(post)
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """What a call gives, tried again as often as the platform says when; not for longer than people would wait."""
-    for _ in range(_TRIES):
-        try:
-            return await call()
-        except Limited as error:
-            await asyncio.sleep(min(error.retry_after_s, _LONGEST_WAIT_S))
-    return await call()
 
 
 async def open_place(incoming: Incoming, manager: DialogueManager, channel: ChannelStore) -> str:

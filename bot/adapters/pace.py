@@ -9,8 +9,13 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from visavis.bot.adapters.platform import Limited
+
+T = TypeVar("T")
+_TRIES, _LONGEST_WAIT_S = 4, 60.0
 _BURST = 3.0
 _MOST_CHANNELS = 2_000
 
@@ -63,3 +68,13 @@ class Paces:
         while len(self._channels) > _MOST_CHANNELS:
             self._channels.popitem(last=False)
         return pace
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """What a call gives, made again when the platform says that it may; not for longer than people would wait."""
+    for _ in range(_TRIES):
+        try:
+            return await call()
+        except Limited as error:
+            await asyncio.sleep(min(error.retry_after_s, _LONGEST_WAIT_S))
+    return await call()

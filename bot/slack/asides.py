@@ -8,8 +8,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from visavis.bot.adapters.adapter import Adapter
+from visavis.bot.adapters.pace import patiently
 from visavis.bot.adapters.platform import PlatformError
 from visavis.bot.slack import messages as words
 from visavis.bot.slack.calls import SlackRefused, answer
@@ -50,17 +52,19 @@ class Asides:
         except DialogueError as error:
             return await self.whisper(where, str(error))
         try:
-            uploaded = self._client.files_upload_v2(
-                file=picture,
-                filename="where-the-words-came-from.png",
-                title="Where the words came from",
-                alt_txt="The picture, bright where the model looked: for the whole answer and for each word",
-                channel=where["channel"],
-                thread_ts=where["thread"],
-            )
-            await answer(uploaded)
+            await patiently(lambda: answer(self._upload(where, picture)))
         except SlackRefused as error:
             await self.whisper(where, f"I cannot post pictures here. {error}.")
+
+    async def _upload(self, where: dict[str, str], picture: bytes) -> AsyncSlackResponse:
+        return await self._client.files_upload_v2(
+            file=picture,
+            filename="where-the-words-came-from.png",
+            title="Where the words came from",
+            alt_txt="The picture, bright where the model looked: for the whole answer and for each word",
+            channel=where["channel"],
+            thread_ts=where["thread"],
+        )
 
     async def greet(self, where: dict[str, str]) -> None:
         """What stands at the beginning of a thread in the assistant's view."""

@@ -16,6 +16,7 @@ from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
 from visavis.bot.adapters.adapter import Adapter
+from visavis.bot.adapters.pace import patiently
 from visavis.bot.adapters.platform import Incoming
 from visavis.bot.adapters.text_commands import parse_command
 from visavis.bot.slack import messages as words
@@ -134,7 +135,8 @@ class Listeners:
         """The question as a message in the channel, whose thread is the conversation."""
         question = f"<@{body['user_id']}> asks:\n{words.escaped(text[: words.PLAIN_LIMIT])}"
         try:
-            root = await answer(self._client.chat_postMessage(channel=body["channel_id"], text=question))
+            channel = str(body["channel_id"])
+            root = await patiently(lambda: answer(self._client.chat_postMessage(channel=channel, text=question)))
             id = f"{body['team_id']}:{body['channel_id']}:{root['ts']}"
             await self._adapter.accept(words.incoming_question(body, str(root["ts"]), text, id))
         except SlackRefused:

@@ -300,6 +300,7 @@ async def test_the_heat_map_is_uploaded_into_the_thread_by_button_or_by_word(
         asked = slack.say(ASK, files=[slack.add_file(photo)])
         await slack.tell(slack.event(asked))
         (answer,) = await slack.answered(asked.ts)
+        slack.faults["files.completeUploadExternal"] = [limited(1)]
         await press(slack, "visavis_why", answer.ts, asked.ts)
         await slack.until(lambda: slack.shared)
         word = slack.say("Show why?", thread=asked.ts)
@@ -345,6 +346,7 @@ async def test_the_slash_command_opens_a_thread_and_says_commands_to_one_person_
             body |= {"trigger_id": slack.trigger(), "response_url": f"{slack.url}/hook/1"}
             return await slack.send("slash_commands", body)
 
+        slack.faults["chat.postMessage"] = [limited(1)]
         assert (await command("what is <b> this?")).acked.is_set()
         await slack.until(lambda: slack.of_bot())
         root = slack.of_bot()[0]
