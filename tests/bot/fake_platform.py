@@ -1,10 +1,10 @@
 """A platform that is a list of messages, and does to the adapter what real ones do: limits, outages, refusals."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from visavis.bot.adapters.platform import FileLink, Incoming, Outcome, PlatformError
+from visavis.bot.adapters.platform import FileLink, Incoming, Limited, Outcome, PlatformError
 from visavis.dialogue.limits import ImageLimits
 
 
@@ -17,7 +17,8 @@ class FakePlatform:
     earlier: list[FileLink] = field(default_factory=list)
     fetch_pause_s: dict[str, float] = field(default_factory=dict)
     faults: list[PlatformError] = field(default_factory=list)
-    before_put: Callable[[str, Outcome | None], None] = lambda text, outcome: None
+    cold_until: float = 0.0
+    too_early: int = 0  # calls before the end of a limit
     messages: dict[str, str] = field(default_factory=dict)
     endings: dict[str, Outcome] = field(default_factory=dict)
     puts: list[tuple[str, bool]] = field(default_factory=list)
@@ -63,9 +64,12 @@ class FakeReply:
 
     async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
         platform = self.platform
-        platform.before_put(text, outcome)
+        now = asyncio.get_running_loop().time()
+        platform.too_early += now < platform.cold_until
         if platform.faults:
-            raise platform.faults.pop(0)
+            fault = platform.faults.pop(0)
+            platform.cold_until = now + fault.retry_after_s - 0.01 if isinstance(fault, Limited) else 0.0
+            raise fault
         assert len(text) <= platform.message_limit
         post = self.state.setdefault(str(part), f"{self.incoming.id}/{part}")
         platform.messages[post] = text

@@ -86,6 +86,8 @@ class SlackStandIn:
         self.files: dict[str, tuple[dict[str, Any], bytes]] = {}
         self.redirected: list[dict[str, str]] = []
         self.faults: dict[str, list[ApiFault]] = defaultdict(list)
+        self.too_early: list[str] = []  # calls before the end of a Retry-After
+        self._cold: dict[str, float] = {}
         self.stream_lives = 1_000  # appends until a stream expires
         self.retry_s = 0.5
         self.triggers: dict[str, float] = {}
@@ -237,6 +239,8 @@ class SlackStandIn:
             if method is None:
                 raise ApiFault("unknown_method")
             self._authorise(method, token)
+            if time.monotonic() < self._cold.get(name, 0.0):
+                self.too_early.append(name)
             if self.faults[name] and (fault := self.faults[name].pop(0)) is not None:
                 raise fault
             check_arguments(method, arguments)
@@ -244,6 +248,8 @@ class SlackStandIn:
             answer = {"ok": True, **((handle(arguments) or {}) if handle else {})}
             return JSONResponse(answer, headers=headers)
         except ApiFault as fault:
+            if fault.status == 429:
+                self._cold[name] = time.monotonic() + float(fault.headers["Retry-After"]) - 0.01
             if fault.html:
                 return Response(SIGN_IN, media_type="text/html")
             body = {"ok": False, "error": fault.code, **fault.more}

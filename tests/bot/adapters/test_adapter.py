@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import io
-import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -166,15 +165,12 @@ async def test_drafts_are_coalesced_and_the_final_text_is_never_left_out(
 async def test_a_storm_of_limits_is_waited_for_as_long_as_the_platform_says(
     settings: Settings, platform: FakePlatform
 ) -> None:
-    loop = asyncio.get_running_loop()
-    calls: list[float] = []
-    platform.before_put = lambda text, outcome: calls.append(loop.time())
     platform.faults = [Limited(0.3) for _ in range(5)]
     async with running(settings, platform) as (adapter, _):
         await adapter.accept(message())
         await platform.answered("m1")
-    assert all(later - earlier >= 0.29 for earlier, later in itertools.pairwise(calls))
-    assert len(platform.endings) == 1
+    assert not platform.faults
+    assert platform.too_early == 0
 
 
 async def test_an_outage_of_the_platform_delays_the_final_text_only(settings: Settings, platform: FakePlatform) -> None:
