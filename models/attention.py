@@ -79,7 +79,7 @@ def one_query(query: Tensor, memory: KeyValue, mask: Tensor | None) -> Tensor:
     asked = (query * width**-0.5).to(keys.dtype).reshape(rows * heads, 1, width)
     scores = torch.bmm(asked, keys.transpose(1, 2)).view(rows, heads, 1, positions)
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # finite, for rows that may see nothing
     weights = scores.softmax(-1).view(rows * heads, 1, positions)
     return torch.bmm(weights, values).view(rows, heads, width).to(query.dtype)
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.kv_cache import KeyValue, KeyValueRows
-from visavis.models.precision import has_bf16
 from visavis.models.visavis_model import Memory, VisavisModel
 
 _MEMORY_ROUNDING = 64
@@ -40,7 +39,7 @@ class DecodeBatch:
         sizes = model.config.decoder
         shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size // sizes.num_attention_heads)
         self._own = KeyValueRows(*shape, dtype=model.dtype, device=model.device)
-        self._memory = KeyValueRows(*shape, dtype=memory_dtype(model), device=model.device)
+        self._memory = KeyValueRows(*shape, dtype=model.memory_dtype or model.dtype, device=model.device)
         self._may_see = torch.zeros(0, 0, dtype=torch.bool, device=model.device)
         self._positions = torch.zeros(max_rows, dtype=torch.long, device=model.device)
         self._said: list[int] = []  # of each row: how many tokens were decoded
@@ -105,12 +104,6 @@ class DecodeBatch:
         grown = self._may_see.new_zeros(rows, longest)
         grown[: self._may_see.shape[0], : self._may_see.shape[1]] = self._may_see
         self._may_see = grown
-
-
-def memory_dtype(model: VisavisModel) -> torch.dtype:
-    """bf16 where steps are lowered and the processor has it: to read the memory is most of a step of many rows."""
-    lowered = model.step_decoder is not None and has_bf16()
-    return torch.bfloat16 if lowered else model.dtype
 
 
 def decode_rows(

@@ -1,4 +1,4 @@
-"""How exactly a model computes on a CPU: linear layers in 8 bits or bf16 where that is faster and harmless.
+"""How a model computes on a CPU: linear layers in 8 bits or bf16 where that is faster and harmless, all packed.
 
 8 bits are dynamic: weights are rounded once, with a scale for each output channel; activations at every call, with a
 scale for each row. Everything else (norms, attention, softmax, embeddings) stays in fp32.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -59,40 +59,69 @@ class Int8Linear(nn.Module):
         return torch.addcmul(self._bias, product, scale)
 
 
-class Bf16Linear(nn.Module):
-    """A linear layer whose product is computed in bf16; gives float32."""
+class PackedLinear(nn.Module):
+    """A linear layer computed in `dtype`, its weights laid out once as oneDNN reads them; gives float32.
+
+    Laid out at every call, weights would cost as much as the product where there are few rows.
+    """
+
+    dtype: ClassVar[torch.dtype] = torch.float32
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.weight = nn.Parameter(linear.weight.detach().bfloat16(), requires_grad=False)
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().bfloat16(), requires_grad=False)
+        weight = linear.weight.detach().to(self.dtype)
+        self._bias = None if linear.bias is None else linear.bias.detach().to(self.dtype)
+        self._is_packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and self._is_native()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._is_packed else weight
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        return nn.functional.linear(states.bfloat16(), self.weight, self.bias).float()
+        states = states.to(self.dtype)
+        if not self._is_packed:
+            return nn.functional.linear(states, self._weight, self._bias).float()
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(states, self._weight, self._bias, "none", [], "")
+        return product.float()
+
+    def _is_native(self) -> bool:
+        return True
 
 
-LAYERS: dict[Precision, type[Int8Linear] | type[Bf16Linear]] = {
+class Bf16Linear(PackedLinear):
+    """The same in bf16."""
+
+    dtype = torch.bfloat16
+
+    def _is_native(self) -> bool:
+        return has_bf16()
+
+
+LAYERS: dict[Precision, type[Int8Linear] | type[PackedLinear]] = {
     Precision.INT8: Int8Linear,
     Precision.BF16: Bf16Linear,
+    Precision.FP32: PackedLinear,
 }
 
 
 def serve_with(model: VisavisModel, precision: Precision) -> Precision:
-    """Lower the parts that run once a picture or once a turn, in place; gives the precision that was chosen.
+    """Prepare a model for serving, in place; gives the precision that was chosen.
 
-    Steps are taken with a lowered copy of the decoder. Its own layers stay as they are: heat maps need their gradients.
+    Parts that run once a picture or once a turn are lowered, or packed. Steps are taken with a copy of the decoder; its
+    own layers stay as they are: heat maps need their gradients.
     """
     chosen = best_for(model.device) if precision is Precision.AUTO else precision
-    if chosen in LAYERS:
-        model.step_decoder = _lowered(model.decoder, chosen)
-        encoder = model.encoder
-        parts: list[Any] = [encoder.vision.tower, encoder.image_projection, encoder.text, encoder.fusion]
-        for part in parts:
-            lower(part, chosen)
-        attentions: list[Any] = [layer.cross_attention for layer in model.decoder.layers]
-        for attention in attentions:
-            attention.key_value = LAYERS[chosen](attention.key_value)
+    if chosen is Precision.FP32 and model.device.type != "cpu":
+        return chosen
+    steps = Precision.BF16 if chosen is Precision.INT8 and has_bf16() else chosen
+    model.step_decoder = _for_steps(model.decoder, steps)
+    model.memory_dtype = torch.bfloat16 if steps is Precision.BF16 and has_bf16() else None
+    encoder = model.encoder
+    parts: list[Any] = [encoder.vision.tower, encoder.image_projection, encoder.text, encoder.fusion]
+    for part in parts:
+        lower(part, chosen)
+    attentions: list[Any] = [layer.cross_attention for layer in model.decoder.layers]
+    for attention in attentions:
+        attention.key_value = LAYERS[chosen](attention.key_value)
+    if chosen is not Precision.FP32:
         _lower_convolutions(encoder.vision.objects)
     return chosen
 
@@ -105,17 +134,15 @@ def _joined(layers: Sequence[nn.Linear]) -> nn.Linear:
     return joined
 
 
-def _lowered(decoder: GenerationDecoder, precision: Precision) -> GenerationDecoder:
-    """A copy for steps. For few rows bf16 is as fast as 8 bits, and finer; what chooses the word is not left to it."""
-    lowered = copy.deepcopy(decoder)
-    lower(lowered, Precision.BF16 if has_bf16() else precision)
-    if precision is Precision.BF16:
-        return lowered
+def _for_steps(decoder: GenerationDecoder, precision: Precision) -> GenerationDecoder:
+    """A copy; what chooses the word stays in fp32."""
+    quick = copy.deepcopy(decoder)
+    lower(quick, precision)
     vocabulary, width = decoder.token_embedding.weight.shape
     words = nn.Linear(width, vocabulary, bias=False, device="meta")
     words.weight = nn.Parameter(decoder.token_embedding.weight.detach(), requires_grad=False)
-    lowered.output = LAYERS[precision](words)
-    return lowered
+    quick.output = PackedLinear(words)
+    return quick
 
 
 def _lower_convolutions(objects: ObjectTower | None) -> None:

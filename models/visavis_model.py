@@ -117,7 +117,8 @@ class VisavisModel(nn.Module):
         self.encoder = FusedEncoder(config)
         self.decoder = GenerationDecoder(config.decoder)
         self.step_decoder: GenerationDecoder | None
-        self.register_module("step_decoder", None)  # a lowered copy of the decoder that a server takes its steps with
+        self.register_module("step_decoder", None)  # a copy of the decoder that a server takes its steps with
+        self.memory_dtype: torch.dtype | None = None  # of what its steps attend to, if not the model's
         self.shared: SharedSpace | None = None
         if config.shared is not None:
             fusion = config.fusion

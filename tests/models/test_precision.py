@@ -67,7 +67,7 @@ def test_what_runs_once_a_picture_or_turn_is_lowered(tiny_model: VisavisModel, p
     assert serve_with(model, precision) is precision
     left = {name.split(".")[0] for name, module in model.named_modules() if type(module) is nn.Linear}
     assert model.step_decoder is not None
-    quick = {type(module) for name, module in model.step_decoder.named_modules() if name.endswith(("query", "out"))}
+    quick = {type(module) for name, module in model.step_decoder.named_modules() if name.endswith((".query", ".out"))}
     assert quick <= set(LAYERS.values())
     assert left == {"decoder"}
     kept = [name for name, module in model.decoder.named_modules() if type(module) is LAYERS[precision]]
@@ -123,7 +123,7 @@ def test_three_layers_that_read_the_same_are_served_as_one(kind: type[nn.Module]
     assert not any(hasattr(part, name) for part in together for name in part.parts)
     pixels = torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(3))
     one, other = (model.encode_image(pixels).patches.detach() for model in (exact, lowered))
-    assert float((one - other).norm() / one.norm()) < 0.03
+    assert float((one - other).norm() / one.norm()) < 0.05
 
 
 def test_a_step_of_the_lowered_copy_is_near_the_exact_one(tiny_model: VisavisModel, tiny_processor: Processor) -> None:
