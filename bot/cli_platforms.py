@@ -31,7 +31,7 @@ def slack(
     Several may run on one --redis-url. How to set it up: docs/slack.md.
     """
     settings = read_settings(data_dir=data_dir, redis_url=redis_url, model=model, device=device, log_level=log_level)
-    _platform(settings, "slack", "slack_bolt", check=check)
+    _platform(settings, "slack", check=check)
 
 
 def discord(
@@ -47,12 +47,13 @@ def discord(
     Several may run on one --redis-url. How to set it up: docs/discord.md.
     """
     settings = read_settings(data_dir=data_dir, redis_url=redis_url, model=model, device=device, log_level=log_level)
-    _platform(settings, "discord", "discord", check=check)
+    _platform(settings, "discord", check=check)
 
 
-def _platform(settings: Settings, name: str, package: str, *, check: bool) -> None:
-    """`package`: the library that the extra of this `name` brings."""
-    if importlib.util.find_spec(package) is None:
+def _platform(settings: Settings, name: str, *, check: bool) -> None:
+    from visavis.bot.supervisor import PLATFORM_LIBRARIES
+
+    if importlib.util.find_spec(PLATFORM_LIBRARIES[name]) is None:
         fail(f"{name.capitalize()} needs a library that is not installed: pip install 'visavis[{name}]'", code=2)
     if check:
         _report(run(importlib.import_module(f"visavis.bot.{name}.check").check_setup(settings)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import signal
 import socket
@@ -26,6 +27,7 @@ from visavis.bot.settings import EMBEDDED, Settings
 log = logging.getLogger(__name__)
 
 GATEWAY = "visavis.bot.gateway"
+PLATFORM_LIBRARIES = {"slack": "slack_bolt", "discord": "discord"}
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
 STEADY_AFTER_S = 30.0
@@ -117,9 +119,13 @@ def platform_child(settings: Settings, name: str, *, vital: bool) -> Child:
 
 
 def wanted_platforms(settings: Settings) -> list[str]:
-    """Those whose tokens are there."""
+    """Those whose tokens are there, unless a library is missing, of which a sentence is logged."""
     tokens = {"slack": settings.slack_bot_token, "discord": settings.discord_token}
-    return [name for name, token in tokens.items() if token]
+    wanted = [name for name, token in tokens.items() if token]
+    missing = [name for name in wanted if importlib.util.find_spec(PLATFORM_LIBRARIES[name]) is None]
+    for name in missing:
+        log.error("the %s stays away: its library is not installed; pip install 'visavis[%s]'", name, name)
+    return [name for name in wanted if name not in missing]
 
 
 def model_server_child(settings: Settings, name: str, socket_path: Path) -> Child:

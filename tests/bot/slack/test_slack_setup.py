@@ -21,6 +21,7 @@ from visavis.bot.settings import Settings, SettingsError, load_settings
 from visavis.bot.slack import asides, listeners, messages
 from visavis.bot.slack.check import SCOPES, check_setup
 from visavis.bot.slack.service import SlackService
+from visavis.bot.supervisor import wanted_platforms
 
 ASK = f"<@{BOT}> what is this?"
 MANIFEST = Path(__file__).parents[3] / "deploy" / "slack-manifest.yaml"
@@ -132,6 +133,16 @@ def test_the_command_tells_it_and_ends_with_1(monkeypatch: pytest.MonkeyPatch) -
     told = CliRunner().invoke(cli.app, ["slack"])
     assert told.exit_code == 2
     assert "visavis[slack]" in told.output
+
+
+def test_serve_without_the_library_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings(slack_bot_token=BOT_TOKEN)
+    assert wanted_platforms(settings) == ["slack"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert wanted_platforms(settings) == []
+    assert "visavis[slack]" in caplog.text
 
 
 def test_tokens_are_found_under_both_names_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
