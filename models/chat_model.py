@@ -234,7 +234,7 @@ async def _after(said: int, chunks: AsyncGenerator[GenerationChunk, None]) -> As
             waits = chunk.position is not None and said == 0
             said -= len(chunk.text) - len(text)
             if text or waits or chunk.completion is not None:
-                yield replace(chunk, text=text)
+                yield chunk if len(text) == len(chunk.text) else replace(chunk, text=text)
 
 
 def _region(region: Any, image: str | None) -> Region | None:

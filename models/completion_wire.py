@@ -52,7 +52,8 @@ STATUS = {
     Busy.code: 503,
 }
 MAX_COMPARED = 64
-DONE = b"data: [DONE]\n\n"
+_DATA, _DONE_LINE = b"data: ", b"data: [DONE]"
+DONE = _DONE_LINE + b"\n\n"
 
 
 class _Part(BaseModel):
@@ -205,26 +206,28 @@ def event(body: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(body, separators=(',', ':'))}\n\n".encode("ascii")
 
 
-async def read_events(lines: AsyncIterable[str]) -> AsyncGenerator[GenerationChunk, None]:
-    """The lines of a streamed answer -> its chunks.
+async def read_events(pieces: AsyncIterable[bytes]) -> AsyncGenerator[GenerationChunk, None]:
+    """The bytes of a streamed answer -> its chunks.
 
     Raises:
         ModelError: of the code that the server sent. ServerLost: the answer breaks off.
     """
-    said = ""
-    async for line in lines:
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            continue
-        body = json.loads(line.removeprefix("data: "))
-        if "error" in body:
-            raise read_error(body)
-        text = body["choices"][0]["delta"].get("content") or ""
-        said += text
-        own = body.get("visavis", {})
-        is_last = "finish_reason" in own
-        yield GenerationChunk(text, _read_tail(body, said) if is_last else None, own.get("queue_position"))
-        if is_last:
-            return
+    said, rest = "", b""
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if not line.startswith(_DATA) or line == _DONE_LINE:
+                continue
+            body = json.loads(line[len(_DATA) :])
+            if "error" in body:
+                raise read_error(body)
+            text = body["choices"][0]["delta"].get("content") or ""
+            said += text
+            own = body.get("visavis", {})
+            is_last = "finish_reason" in own
+            yield GenerationChunk(text, _read_tail(body, said) if is_last else None, own.get("queue_position"))
+            if is_last:
+                return
     raise ServerLost(broke_off=True)
 
 

@@ -1,16 +1,16 @@
 """The client of a model server: questions to it, streams of words from it, pictures to it once.
 
-It knows HTTP and no messages. One httpx client is kept open for each event loop that uses it.
+It knows what is said and where, but not how it travels (`HttpClient` does).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from weakref import WeakKeyDictionary
+from typing import Any
 
-import httpx
+import h11
 
 from visavis.models.completion_wire import (
     read_embedding,
@@ -22,12 +22,8 @@ from visavis.models.completion_wire import (
 )
 from visavis.models.errors import ModelError, ServerLost
 from visavis.models.generation import Embedding, GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.http_client import Exchange, HttpClient, Unreachable
 from visavis.models.images import image_id
-
-CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 300.0  # a question may have to wait for others
-KEEPALIVE_S = 30.0  # shorter than the server's, so that it is never the server that closes first
-_UNIX = "unix://"
 
 
 class ModelClient:
@@ -35,7 +31,7 @@ class ModelClient:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+        self._http = HttpClient(base_url)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """Pieces of the answer, as the engine's own `stream`. Closing it closes the request, which frees the row.
@@ -43,85 +39,68 @@ class ModelClient:
         Raises:
             ModelError: of the code that the server gave. ServerLost: it cannot be reached or died meanwhile.
         """
+        body = json.dumps(write_request(request)).encode()
         with _plain_errors():
-            async with self._client().stream("POST", "chat/completions", json=write_request(request)) as response:
-                await _check(response)
-                async with contextlib.aclosing(read_events(response.aiter_lines())) as chunks:
+            async with self._http.ask("POST", "chat/completions", body) as answer:
+                await _check(answer)
+                async with contextlib.aclosing(read_events(answer)) as chunks:
                     async for chunk in chunks:
                         yield chunk
+                await answer.finish()
 
     async def explain(self, request: GenerationRequest, answer: str) -> tuple[WordHeat, ...]:
         """Where in the picture the words of an answer come from; raises as `stream`."""
         body = write_request(request, stream=False)
         body["visavis"]["answer"] = answer
-        with _plain_errors():
-            response = await self._client().post("explanations", json=body)
-            await _check(response)
-        return read_explanation(response.json())
+        return read_explanation(await self._post("explanations", body))
 
     async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
         """As the engine's own; raises as `stream`."""
-        with _plain_errors():
-            response = await self._client().post("likeness", json={"text": text, "images": list(images)})
-            await _check(response)
-        return read_likeness(response.json())
+        return read_likeness(await self._post("likeness", {"text": text, "images": list(images)}))
 
     async def embed(self, text: str = "", *, image: str | None = None) -> Embedding:
         """A text, or a picture that the server holds, in the space that they share; raises as `stream`."""
-        with _plain_errors():
-            response = await self._client().post("embeddings", json={"text": text, "image": image})
-            await _check(response)
-        return read_embedding(response.json())
+        return read_embedding(await self._post("embeddings", {"text": text, "image": image}))
 
     async def add_image(self, data: bytes) -> str:
         """Send the bytes of a picture and return their sha256; raises what the server finds wrong with it."""
         sha256 = image_id(data)
         with _plain_errors():
-            response = await self._client().put(f"images/{sha256}", content=data)
-            await _check(response)
+            async with self._http.ask("PUT", f"images/{sha256}", data, "application/octet-stream") as answer:
+                await _check(answer)
+                await answer.finish()
         return sha256
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        await self._http.aclose()
 
-    def _client(self) -> httpx.AsyncClient:
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self._clients[loop] = _connect(self.base_url)
-        return self._clients[loop]
+    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+        with _plain_errors():
+            async with self._http.ask("POST", path, json.dumps(body).encode()) as answer:
+                await _check(answer)
+                return _parse(await answer.read(), answer.status)
 
 
-def _connect(base_url: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=KEEPALIVE_S)
-    path = base_url.removeprefix(_UNIX) if base_url.startswith(_UNIX) else None
-    return httpx.AsyncClient(
-        base_url="http://localhost/v1" if path is not None else base_url,
-        transport=httpx.AsyncHTTPTransport(uds=path, limits=limits, trust_env=False),
-        timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-        trust_env=False,
-    )
+async def _check(answer: Exchange) -> None:
+    if not 200 <= answer.status < 300:
+        raise read_error(_parse(await answer.read(), answer.status))
 
 
-async def _check(response: httpx.Response) -> None:
-    if response.is_success:
-        return
-    await response.aread()
+def _parse(body: bytes, status: int) -> Any:
     try:
-        raise read_error(response.json())
+        return json.loads(body)
     except ValueError:
-        raise ModelError(f"the model server answered with status {response.status_code}") from None
+        raise ModelError(f"the model server answered with status {status}") from None
 
 
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+    except Unreachable as error:
         raise ServerLost(broke_off=False) from error
-    except httpx.TimeoutException as error:
+    except TimeoutError as error:
         raise ModelError("the model server did not answer in time") from error
-    except httpx.HTTPError as error:
+    except (OSError, h11.RemoteProtocolError) as error:
         raise ServerLost(broke_off=True) from error
