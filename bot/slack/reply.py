@@ -19,6 +19,7 @@ from visavis.bot.slack.messages import blocks, buttons, escaped, fallback, post_
 
 log = logging.getLogger(__name__)
 
+_MOST_PROMPTS = 4
 _CONTROL = "control"  # the message with the Stop button beside a stream, which can bear none
 _TOO_MUCH = ("invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long")  # then the text goes without blocks
 _QUIET = {"unfurl_links": False, "unfurl_media": False}
@@ -69,6 +70,7 @@ class SlackReply:
             await self._open(key, text, outcome)
         if outcome is not None:
             await self._clear()
+            await self._suggest(outcome.suggestions[:_MOST_PROMPTS])
 
     async def _open(self, key: str, text: str, outcome: Outcome | None) -> None:
         """The first words of a part. The part before has its end."""
@@ -183,6 +185,17 @@ class SlackReply:
             except SlackRefused as error:
                 log.info("a Stop button stays: %s", error)
             del self.state[_CONTROL]
+
+    async def _suggest(self, questions: Sequence[str]) -> None:
+        """What could be asked next, in the agent's view; without a thread, as there."""
+        if not self._is_private or not questions:
+            return
+        prompts = [{"title": one, "message": one} for one in questions]
+        where = {"channel_id": self._address["channel"], "prompts": prompts}
+        try:
+            await answer(self._client.api_call("assistant.threads.setSuggestedPrompts", json=where))
+        except PlatformError as error:
+            log.debug("nothing is suggested: %s", error)
 
     async def _call(self, method: str, **arguments: Any) -> Any:
         """A call about the thread."""

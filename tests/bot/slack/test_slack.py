@@ -262,6 +262,9 @@ async def test_a_direct_message_needs_no_mention_and_each_thread_is_a_conversati
         await slack.answered(asked.ts, DM, count=2)
     assert [len(one) for one in model.asked] == [1, 3]
     assert not slack.called("conversations.replies")
+    suggested = slack.called("assistant.threads.setSuggestedPrompts")[0]
+    assert 0 < len(suggested["prompts"]) <= 4
+    assert "thread_ts" not in suggested
 
 
 async def test_stop_ends_the_answer_from_any_process(slack: SlackStandIn, answering: Answering) -> None:
