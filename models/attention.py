@@ -87,11 +87,13 @@ def one_query(query: Tensor, memory: KeyValue, mask: Tensor | None) -> Tensor:
 class ReadsTogether(nn.Module):
     """Self-attention whose queries, keys and values are three layers in a checkpoint, named by `parts`.
 
-    They read the same states, so they can be served as one: then `joined` takes their place.
+    They read the same states, so they can be served as one: then `joined` takes their place. Served `in_bf16`, they may
+    be multiplied so as well.
     """
 
     parts: ClassVar[tuple[str, str, str]]
     joined: nn.Module | None
+    in_bf16 = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -166,6 +166,7 @@ def lower(part: nn.Module, precision: Precision) -> None:
     """Replace every linear layer inside of a part; those that read the same states become one."""
     if isinstance(part, ReadsTogether):
         part.joined = LAYERS[precision](_joined(part.take_apart()))
+        part.in_bf16 = precision is not Precision.FP32 and has_bf16()
     for name, child in list(part.named_children()):
         if isinstance(child, nn.Linear):
             setattr(part, name, LAYERS[precision](child))
