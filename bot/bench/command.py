@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from visavis.bot.bench.contest import QUICK, Contest, Plan, Results
 from visavis.bot.bench.machine import facts
+from visavis.bot.bench.processor_time import processor_seconds
 from visavis.bot.bench.report import equal_share, plot, summary, tables
 from visavis.bot.bench.rivals import GenerateRivals, generate_rivals, litserve_rival
 from visavis.bot.bench.stack import running_stack
@@ -39,7 +41,9 @@ async def bench(settings: Settings, *, workers: int, quick: bool, console: Conso
             generate_rivals(folder, threads, settings.device) as generate,
             litserve_rival(folder, threads, PEOPLE, settings.device) as litserve,
         ):
-            contest = Contest(fp32, default, generate, litserve, plan, lambda name: _show(progress, task, name))
+            spent = partial(processor_seconds, default.folder)
+            show = partial(_show, progress, task)
+            contest = Contest(fp32.url, default.url, spent, generate, litserve, plan, show)
             results = await contest.run()
             equal = await _equal_tokens(results, generate)
     if litserve is None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from visavis.bot.bench.load import Outcome, closed_loop, gaps_of, one_by_one, open_loop
+from visavis.bot.bench.processor_time import beside_model
 from visavis.bot.bench.rivals import GenerateRivals, LitServeRival
 from visavis.bot.bench.workload import PEOPLE, TURNS, Person, crowd
 
@@ -37,6 +38,7 @@ class Results:
     figures: dict[str, float] = field(default_factory=dict)
     equal: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
+    beside_model: list[float | None] = field(default_factory=list)
 
     def over(self, one: str, other: str) -> float | None:
         """The median of ratios of runs that stood side by side."""
@@ -46,10 +48,12 @@ class Results:
 
 @dataclass
 class Contest:
-    """The contestants: visavis in fp32 and with its default precision (addresses), `generate`, LitServe if there."""
+    """The contestants: visavis in fp32 and with its default precision (addresses), `generate`, LitServe if there.
+    `spent` reads what the parts of the latter visavis have cost the processors (`processor_time`)."""
 
     fp32: str
     default: str
+    spent: Callable[[], dict[str, float]]
     generate: GenerateRivals
     litserve: LitServeRival | None
     plan: Plan
@@ -80,7 +84,9 @@ class Contest:
         if self.litserve is not None:
             asked = [Person(one.picture, one.questions[: plan.litserve_turns]) for one in people]
             self._compare("litserve", await self._timed("litserve", self.litserve.closed_loop(asked)), ours)
+        before = self.spent()
         self._compare("default_precision", ours, await self._timed("visavis", closed_loop(self.default, people)))
+        self.results.beside_model.append(beside_model(before, self.spent()))
         await self._timed("visavis_cold", closed_loop(self.default, cold))
 
     async def _timed(self, name: str, work: Awaitable[Outcome]) -> Outcome:
@@ -115,6 +121,9 @@ class Contest:
         figures["itl_p99_over_quiet"] = _percentile(noisy, 99) / _percentile(quiet, 99)
         self.advance("long talks")
         figures["turn20_over_turn2"] = await self._growth()
+        measured = [share for share in self.results.beside_model if share is not None]
+        if measured:
+            figures["gateway_store_over_model_cpu"] = statistics.median(measured)
         self.advance("rooflines")
         shares = await self.generate.rooflines()
         figures |= {f"roofline_{name}": share for name, share in shares.items()}

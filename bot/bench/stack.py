@@ -7,6 +7,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from visavis.bot.preparation import prepared
@@ -17,9 +18,17 @@ START_TIMEOUT_S = 120.0
 PLENTY = 1_000_000
 
 
+@dataclass(frozen=True)
+class RunningStack:
+    """The address, and the data folder by which its processes are known."""
+
+    url: str
+    folder: Path
+
+
 @contextlib.asynccontextmanager
-async def running_stack(settings: Settings) -> AsyncIterator[str]:
-    """Start it, give its address, stop it. Raises RuntimeError if it does not start."""
+async def running_stack(settings: Settings) -> AsyncIterator[RunningStack]:
+    """Start it, say where it is, stop it. Raises RuntimeError if it does not start."""
     with tempfile.TemporaryDirectory(prefix="visavis-bench-") as folder:
         own = settings.model_copy(
             update={
@@ -39,7 +48,7 @@ async def running_stack(settings: Settings) -> AsyncIterator[str]:
             start_new_session=True,
         )
         try:
-            yield await asyncio.wait_for(_address(process), START_TIMEOUT_S)
+            yield RunningStack(await asyncio.wait_for(_address(process), START_TIMEOUT_S), Path(folder))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()

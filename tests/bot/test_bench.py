@@ -1,7 +1,12 @@
 """The benchmark: everybody is asked the same, ratios are of runs side by side, a busy machine gets no verdict."""
 
+import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from visavis.bot.bench.command import write
 from visavis.bot.bench.contest import Contest, Plan, Results
 from visavis.bot.bench.gateway import ForcedLengths
 from visavis.bot.bench.load import Outcome, open_loop
+from visavis.bot.bench.processor_time import beside_model, processor_seconds
 from visavis.bot.bench.report import RATIOS, equal_share, plot, summary
 from visavis.bot.bench.workload import (
     LONGEST,
@@ -99,7 +105,8 @@ async def test_a_contest_over_the_real_wire(run_gateway: RunGateway) -> None:
     model = ScriptedChatModel()
     rival, steps = SlowRival("other words"), list[str]()
     async with run_gateway(model) as url:
-        contest = Contest(url, url, rival, rival, FEW, steps.append)  # type: ignore[arg-type]
+        readings = iter([{"model": 1.0}, {"model": 3.0, "store": 0.5}, {"model": 3.0}, {"model": 4.0, "gateways": 0.1}])
+        contest = Contest(url, url, lambda: next(readings), rival, rival, FEW, steps.append)  # type: ignore[arg-type]
         results = await contest.run()
         waits = await open_loop(url, crowd(9, people=3, turns=2), turns_per_s=100.0)
     assert len(waits) == 6 and min(waits) > 0
@@ -113,6 +120,7 @@ async def test_a_contest_over_the_real_wire(run_gateway: RunGateway) -> None:
     assert {"followup_ttft_over_first", "p99_ttft_over_unloaded", "itl_p99_over_quiet", "turn20_over_turn2"} <= set(
         report["ratios"]
     )
+    assert report["ratios"]["gateway_store_over_model_cpu"] == pytest.approx((0.25 + 0.1) / 2)
     assert [point["people"] for point in report["over_concurrency"]] == [1, 2]
     assert results.equal["sequential"][0][0] == "other words"
 
@@ -160,3 +168,25 @@ def test_a_busy_machine_gets_no_verdict_and_everything_is_written(
     write(report, Console(file=text), as_json=True, out=None)
     assert json.loads(capsys.readouterr().out)["busy"] is True
     assert plot(curve).count("<polyline") == 2
+
+
+def test_the_parts_of_a_stack_are_known_by_its_folder(tmp_path: Path) -> None:
+    work = "import sys, time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass\nsys.stdin.read()"
+    environments = {
+        "visavis.models.model_server": {},
+        "valkey-server": {},
+        "gateway": {"DATA": str(tmp_path)},
+        "other": {},
+    }
+    with contextlib.ExitStack() as running:
+        for name, more in environments.items():
+            known = [str(tmp_path)] if name.startswith(("visavis", "valkey")) else []
+            command = [sys.executable, "-c", work, name, *known]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | more)
+            running.callback(process.wait)
+            running.callback(process.stdin.close)  # type: ignore[union-attr]
+        while not (spent := processor_seconds(tmp_path)) or min(spent.values()) < 0.2 or len(spent) < 3:
+            time.sleep(0.05)
+        assert set(spent) == {"model", "store", "gateways"}
+        assert beside_model({}, {"model": 2.0, "store": 0.5, "gateways": 0.5}) == 0.5
+        assert beside_model(spent, spent) is None and beside_model({}, {}) is None
