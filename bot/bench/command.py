@@ -41,7 +41,7 @@ async def bench(settings: Settings, *, workers: int, quick: bool, console: Conso
             generate_rivals(folder, threads, settings.device) as generate,
             litserve_rival(folder, threads, PEOPLE, settings.device) as litserve,
         ):
-            spent = partial(processor_seconds, default.folder)
+            spent = partial(processor_seconds, default.supervisor)
             show = partial(_show, progress, task)
             contest = Contest(fp32.url, default.url, spent, generate, litserve, plan, show)
             results = await contest.run()

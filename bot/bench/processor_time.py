@@ -1,30 +1,25 @@
-"""What each part of a running stack has cost the processors so far.
-
-The stack's processes are found by its data folder, which stands in the environment or the arguments of each of them.
-"""
+"""What each part of a running stack has cost the processors so far."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 _PARTS = {"visavis.models.model_server": "model", "valkey": "store", "redis": "store"}
 
 
-def processor_seconds(folder: Path) -> dict[str, float]:
-    """Seconds by part: `model`, `store` and `gateways` (with the supervisor); empty without psutil (extra `bench`)."""
+def processor_seconds(supervisor: int) -> dict[str, float]:
+    """Seconds by part of what runs below a process: `model`, `store` and `gateways` (with the supervisor itself); empty
+    without psutil (extra `bench`), or when the process is gone."""
     try:
         import psutil
     except ImportError:
         return {}
     spent: dict[str, float] = {}
-    for process in psutil.process_iter():
-        try:
-            command = " ".join(process.cmdline())
-            if str(folder) in command or str(folder) in " ".join(process.environ().values()):
-                times, part = process.cpu_times(), _part_of(command)
-                spent[part] = spent.get(part, 0.0) + times.user + times.system
-        except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone, or somebody else's
-            continue
+    try:
+        above = psutil.Process(supervisor)
+        for process in (above, *above.children(recursive=True)):
+            times, part = process.cpu_times(), _part_of(" ".join(process.cmdline()))
+            spent[part] = spent.get(part, 0.0) + times.user + times.system
+    except psutil.Error:
+        return {}
     return spent
 
 

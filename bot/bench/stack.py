@@ -20,10 +20,10 @@ PLENTY = 1_000_000
 
 @dataclass(frozen=True)
 class RunningStack:
-    """The address, and the data folder by which its processes are known."""
+    """The address, and the process above all others."""
 
     url: str
-    folder: Path
+    supervisor: int
 
 
 @contextlib.asynccontextmanager
@@ -48,7 +48,7 @@ async def running_stack(settings: Settings) -> AsyncIterator[RunningStack]:
             start_new_session=True,
         )
         try:
-            yield RunningStack(await asyncio.wait_for(_address(process), START_TIMEOUT_S), Path(folder))
+            yield RunningStack(await asyncio.wait_for(_address(process), START_TIMEOUT_S), process.pid)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
