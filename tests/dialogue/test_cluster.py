@@ -18,6 +18,7 @@ from fake_chat_model import FakeChatModel
 from redis.asyncio import RedisCluster
 from test_manager import collect
 from test_store import *  # noqa: F403 - the same tests, with another server
+from test_store_channels import *  # noqa: F403
 
 from visavis.dialogue.commands import TurnCommand
 from visavis.dialogue.errors import StoreUnavailable
