@@ -20,22 +20,33 @@ _AT_ONCE = 20
 
 _NOW = "local time = redis.call('TIME')\nlocal now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
 
-# KEYS jobs due deaths seen...  ARGV job record nonce lease_ms seen_s jobs_s -> 1 taken | 0 a repeat
+# KEYS jobs due deaths line seen...  ARGV job record nonce lease_ms seen_s jobs_s place -> 1 taken | 0 a repeat
 # A repeat of the call itself (its reply was lost) finds its own nonce.
 _TAKE = (
     _NOW
     + """
-for i = 4, #KEYS do
+for i = 5, #KEYS do
   local taker = redis.call('GET', KEYS[i])
-  if taker and taker ~= ARGV[3] then return 0 end
+  if taker then return taker == ARGV[3] and 1 or 0 end
 end
-for i = 4, #KEYS do redis.call('SET', KEYS[i], ARGV[3], 'EX', ARGV[5]) end
+for i = 5, #KEYS do redis.call('SET', KEYS[i], ARGV[3], 'EX', ARGV[5]) end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[1])
-for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end
+if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[4], ARGV[1]) end
+for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end
 return 1
 """
 )
+
+# KEYS jobs line  ARGV job -> 1 when no message of the place that came before is still to become a turn
+_IS_FIRST = """
+local first = redis.call('LINDEX', KEYS[2], 0)
+while first and first ~= ARGV[1] and redis.call('HEXISTS', KEYS[1], first) == 0 do
+  redis.call('LPOP', KEYS[2])
+  first = redis.call('LINDEX', KEYS[2], 0)
+end
+return (not first or first == ARGV[1]) and 1 or 0
+"""
 
 # KEYS jobs due deaths  ARGV lease_ms record job... -> the leases are renewed; a record that is not empty is the job's
 _RENEW = (
@@ -109,11 +120,20 @@ class ChannelStore:
         self._ttl_s = ttl_s
         self._keys = [f"visavis:{kind}:{{{name}}}" for kind in ("jobs", "due", "deaths")]
 
-    async def take(self, job: Job, events: Sequence[str], lease_s: float) -> bool:
+    async def take(self, job: Job, events: Sequence[str], lease_s: float, place: str = "") -> bool:
         """Take a message over; False when one of the ids in `events` was seen before, by whomever."""
         seen = [f"visavis:seen:{{{self._name}}}:{event}" for event in events]
-        args = (job.id, job.record, secrets.token_hex(8), milliseconds(lease_s), SEEN_S, _JOBS_S)
-        return bool(await self._run(_TAKE, [*self._keys, *seen], *args))
+        args = (job.id, job.record, secrets.token_hex(8), milliseconds(lease_s), SEEN_S, _JOBS_S, place)
+        return bool(await self._run(_TAKE, [*self._keys, self._line(place), *seen], *args))
+
+    async def is_first(self, job: str, place: str) -> bool:
+        """Whether all messages of a place that were taken before, by whatever process, have become turns or ended."""
+        return bool(await self._run(_IS_FIRST, [self._keys[0], self._line(place)], job))
+
+    async def passed(self, job: str, place: str) -> None:
+        """The message has become a turn: the next one of its place may."""
+        with store_errors():
+            await self._redis.lrem(self._line(place), 0, job)
 
     async def renew(self, jobs: Sequence[str], lease_s: float, record: str = "") -> None:
         """Keep messages for `lease_s` more; `record`, if any, is what is known of the one by now."""
@@ -182,6 +202,9 @@ class ChannelStore:
     async def _run(self, script: str, keys: Sequence[str], *args: str | int) -> Any:
         with store_errors():
             return await self._redis.eval(script, len(keys), *keys, *args)
+
+    def _line(self, place: str) -> str:
+        return f"visavis:line:{{{self._name}}}:{place}"
 
     def _place(self, place: str) -> str:
         return f"visavis:place:{self._name}:{place}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import TracebackType
-from weakref import WeakValueDictionary
 
 from visavis.bot.adapters.heat_sheet import heat_sheet
 from visavis.bot.adapters.message_run import LEASE_S, HandOver, MessageRun
@@ -46,7 +45,6 @@ class Adapter:
         self._manager = manager
         self._channel = channel
         self._paces = Paces(platform.edit_interval_s)
-        self._orders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -75,7 +73,7 @@ class Adapter:
         job = Job(incoming.id, incoming_to_json(incoming))
         try:
             async with asyncio.timeout(ACK_S):
-                taken = await self._channel.take(job, incoming.events or (incoming.id,), LEASE_S)
+                taken = await self._channel.take(job, incoming.events or (incoming.id,), LEASE_S, incoming.place)
         except TimeoutError:
             raise StoreUnavailable("The conversation store does not answer in time.") from None
         if taken:
@@ -133,9 +131,8 @@ class Adapter:
         await asyncio.gather(*leaving, return_exceptions=True)
 
     def _begin(self, incoming: Incoming, *, adopted: bool = False) -> None:
-        order = self._orders.setdefault(incoming.place, asyncio.Lock())
         pace = self._paces.of(incoming.channel)
-        run = MessageRun(incoming, self._platform, self._manager, self._channel, pace, order, adopted=adopted)
+        run = MessageRun(incoming, self._platform, self._manager, self._channel, pace, adopted=adopted)
         task = asyncio.create_task(self._answer(run, incoming.id))
         self._tasks[incoming.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(incoming.id, None))

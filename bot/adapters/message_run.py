@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 from visavis.bot.adapters.files import check_file
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 THINKING = "is looking …"
 LEASE_S = 15.0
 _STORE_PAUSE_S = 1.0
+_LINE_PAUSE_S, _LONGEST_LINE_S = 0.1, 120.0
 _TURNS = uuid.UUID("7b0f4a2e-6f0c-5b3a-9d6e-2c1f0e8a4d51")
 Ended = tuple[str, Outcome]
 
@@ -60,8 +62,7 @@ def turn_id(platform: str, message: str) -> str:
 
 
 class MessageRun:
-    """`order` is the place's: messages become turns in the order in which they came. `adopted`: another process may
-    have begun."""
+    """Messages of a place become turns in the order in which they came. `adopted`: another process may have begun."""
 
     def __init__(
         self,
@@ -70,7 +71,6 @@ class MessageRun:
         manager: DialogueManager,
         channel: ChannelStore,
         pace: Pace,
-        order: asyncio.Lock,
         *,
         adopted: bool,
     ) -> None:
@@ -78,7 +78,6 @@ class MessageRun:
         self._platform = platform
         self._manager = manager
         self._channel = channel
-        self._order = order
         self._adopted = adopted
         self._reply = platform.reply(incoming)
         self._screen = Screen(self._reply, pace, platform.message_limit, self._keep)
@@ -104,7 +103,7 @@ class MessageRun:
         await self._screen.finish(text, outcome)
 
     async def _outcome(self) -> Ended:
-        async with self._order:
+        async with self._in_order():
             told = await answer_command(self._incoming, self._manager, self._channel)
             if told is not None:
                 return told
@@ -113,6 +112,23 @@ class MessageRun:
             if self._reply.posts:  # shown before it was known which turn they belong to
                 await self._keep()
         return await self._followed(turn)
+
+    @asynccontextmanager
+    async def _in_order(self) -> AsyncIterator[None]:
+        """While it is this message's turn in its place, over all processes."""
+        id, place = self._incoming.id, self._incoming.place
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_LINE_S):
+                while not await self._channel.is_first(id, place):  # noqa: ASYNC110 - it may be another process's
+                    await asyncio.sleep(_LINE_PAUSE_S)
+        try:
+            yield
+        except Busy:  # perhaps because the process goes down: the next one gets the message, and its place in line
+            raise
+        except DialogueError:
+            await self._channel.passed(id, place)
+            raise
+        await self._channel.passed(id, place)
 
     async def _known_turn(self) -> TurnLog | None:
         """The turn, if another process has made it before."""

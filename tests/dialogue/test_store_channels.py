@@ -36,6 +36,21 @@ async def test_what_is_kept_is_nobody_elses_and_what_is_left_is_the_next_ones(ch
     assert await channel.adopt(10) == [Job("m", "later", deaths=1)]
 
 
+async def test_messages_of_a_place_stand_in_line_until_they_have_passed_or_ended(channel: ChannelStore) -> None:
+    for job in ("a", "b", "c", "d"):
+        await channel.take(Job(job, "{}"), (job,), 10, "room")
+    await channel.take(Job("x", "{}"), ("x",), 10, "elsewhere")
+    assert [await channel.is_first(job, "room") for job in "abcd"] == [True, False, False, False]
+    assert await channel.is_first("x", "elsewhere")
+    await channel.passed("a", "room")
+    await channel.done("b")
+    assert [await channel.is_first(job, "room") for job in "cd"] == [True, False]
+    await channel.passed("c", "room")
+    assert await channel.is_first("d", "room")
+    await channel.passed("d", "room")
+    assert await channel.is_first("late", "room")
+
+
 async def test_what_is_done_leaves_nothing_and_cannot_be_kept_any_more(channel: ChannelStore, redis: Redis) -> None:
     await channel.take(Job("m", "{}"), ("m",), 10)
     await channel.done("m")

@@ -128,18 +128,21 @@ async def test_accepting_waits_for_no_model_and_no_picture(
             assert await adapter.accept(message(f"m{number}", place=f"p{number}", files=files))
 
 
-async def test_messages_of_a_place_become_turns_in_the_order_in_which_they_came(
+async def test_messages_of_a_place_become_turns_in_the_order_in_which_they_came_over_all_processes(
     settings: Settings, platform: FakePlatform, photo: bytes
 ) -> None:
     model = ScriptedChatModel()
-    platform.files["slow"], platform.fetch_pause_s["slow"] = photo, 0.3
-    async with running(settings, platform, model) as (adapter, _):
-        await adapter.accept(message("m1", "first", files=(FileLink("slow"),)))
-        await adapter.accept(message("m2", "second"))
-        await platform.answered("m1")
-        await platform.answered("m2")
-    assert "first" in str(model.asked[0][-1].content)
-    assert "second" in str(model.asked[1][-1].content)
+    platform.files["slow"], platform.fetch_pause_s["slow"] = photo, 0.5
+    async with running(settings, platform, model) as (one, _), running(settings, platform, model) as (other, _):
+        await one.accept(message("m1", "first", files=(FileLink("slow"),)))
+        await other.accept(message("m2", "second"))
+        await one.accept(message("m3", "third"))
+        await other.accept(message("m4", "elsewhere", place="another room"))
+        for number in range(1, 5):
+            await platform.answered(f"m{number}")
+    asked = [str(one[-1].content) for one in model.asked]
+    assert "elsewhere" in asked[0]
+    assert all(word in text for word, text in zip(["first", "second", "third"], asked[1:], strict=True))
 
 
 async def test_a_store_that_is_away_means_not_taken(settings: Settings, platform: FakePlatform) -> None:
