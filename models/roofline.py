@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from visavis.models.decode_batch import DecodeBatch
-from visavis.models.processor import Processor
+from visavis.models.loading import load_model
+from visavis.models.precision import Precision, serve_with
 from visavis.models.visavis_model import VisavisModel
 
 ROWS = 32
@@ -24,15 +26,23 @@ _REPEATS = 9
 
 
 @torch.inference_mode()
-def rooflines(model: VisavisModel, processor: Processor) -> dict[str, float]:
-    """`encoder`: share of the matrix product's rate; `decode`: the least time of a step of 32 rows over its own."""
+def rooflines(folder: Path, threads: int, device_name: str) -> dict[str, float]:
+    """`encoder`: share of the matrix product's rate; `decode`: the least time of a step of 32 rows over its own.
+
+    In fp32, with the threads that one of the engine's workers has of `threads`; so are product and read.
+    """
+    model, processor = load_model(folder, device_name)
     device = model.device
-    flops_per_s, bytes_per_s = _product_rate(device), _read_rate(device)
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, threads // 2))
     pixels = torch.zeros(1, 3, processor.images.size, processor.images.size, device=device)
-    encoder_flops = _flops(lambda: model.encode_image(pixels))
+    plain, _ = _full_batch(model, pixels)
+    encoder_flops, step_flops = _flops(lambda: model.encode_image(pixels)), _flops(lambda: plain.step([7] * ROWS))
+    serve_with(model, Precision.FP32)
+    flops_per_s, bytes_per_s = _product_rate(device), _read_rate(device)
     encoder_s = _fastest(lambda: model.encode_image(pixels))
     batch, nbytes = _full_batch(model, pixels)
-    step_flops, step_s = _flops(lambda: batch.step([7] * ROWS)), _fastest(lambda: batch.step([7] * ROWS))
+    step_s = _fastest(lambda: batch.step([7] * ROWS))
     least_s = max(step_flops / flops_per_s, nbytes / bytes_per_s)
     return {"encoder": encoder_flops / encoder_s / flops_per_s, "decode": least_s / step_s}
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from visavis.models.rivals import GenerateRival, Talk
 
 _RIVAL: list[GenerateRival] = []
+_LOADED: list[tuple[Path, int, str]] = []
 Timed = tuple[float, list[list[str]]]
 
 
@@ -18,6 +19,7 @@ def load(folder: Path, threads: int, device: str) -> None:
     from visavis.models.rivals import GenerateRival
 
     _RIVAL.append(GenerateRival(folder, threads, device))
+    _LOADED.append((folder, threads, device))
 
 
 def sequential(talks: Sequence[Talk]) -> Timed:
@@ -44,4 +46,4 @@ def rooflines() -> dict[str, float]:
     """See `visavis.models.roofline`."""
     from visavis.models.roofline import rooflines
 
-    return rooflines(_RIVAL[0].model, _RIVAL[0].processor)
+    return rooflines(*_LOADED[0])
