@@ -35,7 +35,7 @@ def platform_errors() -> Iterator[None]:
         if error.status == 429:
             raise Limited(float(error.response.headers.get("Retry-After", _BUSY_S))) from error
         raise (PlatformError if error.status >= 500 else Refused)(f"Discord: {error}") from error
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError, KeyError) as error:  # a field that discord.py looks for
         raise PlatformError(f"Discord does not answer: {error!r}") from error
 
 
@@ -118,7 +118,9 @@ class DiscordReply:
                 sent = await self._webhook().send(**options, wait=True, ephemeral=self._is_private)
                 return str(sent.id)
             target = await self._target()
-            message = await target.send(**options, **self._asked(), nonce=f"{self._incoming.id}:{part}")
+            before = self._state.get(str(part), "").rpartition("/")[2]  # the message whose place it takes
+            name = f"r{before}:{part}" if before.isdecimal() else f"{self._incoming.id}:{part}"
+            message = await target.send(**options, **self._asked(), nonce=name)
             return f"{message.channel.id}/{message.id}"
 
     async def _target(self) -> discord.abc.Messageable:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 MOST_A_SECOND = 50
+UNBOUND = ("callback", "webhook")  # an interaction's routes are not bound to the global limit
 IMPATIENCE_S = 0.05  # what two clocks may differ by
 
 
@@ -40,6 +41,7 @@ class Buckets:
     storms: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))
     _buckets: dict[tuple[str, str], Bucket] = field(default_factory=dict)
     _everything: Bucket = field(default_factory=lambda: Bucket(MOST_A_SECOND, 1.0))
+    _unbound: Bucket = field(default_factory=lambda: Bucket(1_000_000, 1.0))
 
     def storm(self, route: str, times: int, retry_after_s: float, scope: str = "user") -> None:
         """Refuse the next requests of a route whatever its bucket holds."""
@@ -48,20 +50,20 @@ class Buckets:
     def take(self, route: str, place: str) -> Verdict:
         """One request to a route at a place (a channel, a webhook's token)."""
         bucket = self._buckets.setdefault((route, place), Bucket(*self.sizes.get(route, (1_000, 1.0))))
-        now = time.monotonic()
-        for one in (bucket, self._everything):
+        now, everything = time.monotonic(), self._unbound if route in UNBOUND else self._everything
+        for one in (bucket, everything):
             if now >= one.since + one.window_s:
                 one.since, one.used = now, 0
-        if now < max(bucket.closed_until, self._everything.closed_until) - IMPATIENCE_S:
+        if now < max(bucket.closed_until, everything.closed_until) - IMPATIENCE_S:
             self.impatient += 1
         if self.storms[route]:
             return self._refuse(bucket, *self.storms[route].pop(0))
-        if self._everything.used >= MOST_A_SECOND:
-            return self._refuse(bucket, self._everything.since + 1.0 - now, "global")
+        if everything.used >= everything.size:
+            return self._refuse(bucket, everything.since + 1.0 - now, "global")
         if bucket.used >= bucket.size:
             return self._refuse(bucket, bucket.since + bucket.window_s - now, "user")
         bucket.used += 1
-        self._everything.used += 1
+        everything.used += 1
         left_s = bucket.since + bucket.window_s - now
         return Verdict(self._headers(route, place, bucket, left_s))
 

@@ -82,9 +82,9 @@ class People:
         data = {"custom_id": button["custom_id"], "component_type": 2}
         return self._interact(who, self._platform.channels[message["channel_id"]], BUTTON, data, message=message)
 
-    def again(self, interaction: Json) -> None:
+    def again(self, interaction: Interaction) -> None:
         """The gateway tells of an interaction once more."""
-        self._platform.tell("INTERACTION_CREATE", interaction, self._platform.channels[interaction["channel_id"]])
+        self._platform.tell("INTERACTION_CREATE", interaction.event, interaction.channel)
 
     def _interact(
         self, who: Json, channel: Json, kind: int, data: Json, permissions: int = 0, message: Json | None = None
@@ -103,6 +103,7 @@ class People:
             about |= {"member": shapes.member(permissions) | {"user": who}, "guild_locale": "en-US"}
         else:
             about |= {"user": who, "context": 1}
+        made.event = about
         self._platform.tell("INTERACTION_CREATE", about, channel)
         return made
 

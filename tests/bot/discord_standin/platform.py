@@ -5,6 +5,7 @@ Knows no sockets: the gateway hears of events through `listeners`.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Interaction:
     acked: float | None = None
     original: str | None = None
     ephemeral: bool = False
+    event: Json = field(default_factory=dict)
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Platform:
     complaints: list[str] = field(default_factory=list)
     pings: list[str] = field(default_factory=list)
     invalid_requests: int = 0
-    most_edits: int = 1_000
+    old: set[str] = field(default_factory=set)
     requests: list[tuple[str, str]] = field(default_factory=list)
     commands: list[Json] = field(default_factory=list)
     channels: dict[str, Json] = field(default_factory=dict)
@@ -138,8 +140,9 @@ class Platform:
         """Change a message; what the body does not name stays."""
         rules.check_message(body, [data for _, data in files], message["attachments"])
         edits = self.edits.setdefault(message["id"], [])
-        if len(edits) > self.most_edits:
-            raise Refusal(429, 30046, "Maximum number of edits to messages older than 1 hour reached")
+        if message["id"] in self.old:
+            complaint = "Maximum number of edits to messages older than 1 hour reached. Try again later"
+            raise Refusal(429, 30046, complaint, retry_after=0.1)
         after = {key: body[key] for key in ("content", "components") if body.get(key) is not None}
         after = after | {"content": after["content"].strip()} if "content" in after else after
         if "attachments" in body or files:
@@ -162,6 +165,7 @@ class Platform:
 
     def link(self, id: str, name: str) -> str:
         until = time.time() + self.times.link_s
+        name = re.sub(r"[^\w.-]+", "_", name)
         return f"{self.url}/attachments/{id}/{name}?ex={until:.3f}&hm={self.secret}"
 
     def open_interaction(self, token: str, *, for_answer: bool = False) -> Interaction:

@@ -81,7 +81,9 @@ class Rest:
                 body = await found if isinstance(found, Awaitable) else found
             except Refusal as refusal:
                 self._platform.invalid_requests += refusal.status in (401, 403, 429)
-                return _json({"message": str(refusal), "code": refusal.code}, refusal.status, verdict.headers)
+                return _json(
+                    {"message": str(refusal), "code": refusal.code, **refusal.more}, refusal.status, verdict.headers
+                )
             return _json(body, 200, verdict.headers) if body is not None else web.Response(status=204)
 
         return answer

@@ -18,8 +18,9 @@ PING = re.compile(r"@everyone|@here|<@!?(\d+)>|<@&(\d+)>")
 class Refusal(Exception):
     """An answer other than 2xx: HTTP status, Discord's own code and a sentence."""
 
-    def __init__(self, status: int, code: int, message: str) -> None:
+    def __init__(self, status: int, code: int, message: str, **more: float) -> None:
         super().__init__(message)
+        self.more = more
         self.status = status
         self.code = code
 
