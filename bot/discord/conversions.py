@@ -18,9 +18,9 @@ TOKEN_S = 14 * 60  # an interaction's token lives 15 minutes; its last one is le
 HELP = "help"
 DESCRIBE = "Describe this picture."
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
-_LINK = re.compile(
-    r"(?<=\]\()(https?://[^\s<>)]+)(?=\))|(?<![<\w])(https?://[^\s<>]+[^\s<>.,;:!?'\")\]*_|~])", re.IGNORECASE
-)
+_PART = r"(?:[^\s<>()]|\([^\s<>()]*\))"  # of an address, which may hold pairs of brackets
+_END = r"(?:[^\s<>().,;:!?'\"\]*_|~]|\([^\s<>()]*\))"  # where it ends in a sentence
+_LINK = re.compile(rf"(?<=\]\()(https?://{_PART}+)(?=\))|(?<![<\w])(https?://{_PART}*{_END})", re.IGNORECASE)
 
 
 def from_message(message: discord.Message, bot_id: int, *, follows: bool = False) -> Incoming | None:

@@ -48,7 +48,7 @@ class People:
         """The gateway tells of a message once more."""
         self._platform.tell("MESSAGE_CREATE", message, self._platform.channels[message["channel_id"]])
 
-    def command(self, who: Json, channel: Json, name: str, permissions: int = 0, **options: Any) -> Interaction:
+    def command(self, who: Json, place: Json, name: str, /, *, permissions: int = 0, **options: Any) -> Interaction:
         """A slash command that the bot has registered, with options that it has."""
         known = next(one for one in self._platform.commands if one["name"] == name and one["type"] == 1)
         kinds = {option["name"]: option["type"] for option in known.get("options") or []}
@@ -67,7 +67,7 @@ class People:
             sent = value["id"] if kind in (ATTACHMENT, CHANNEL) else value
             given.append({"name": option, "type": kind, "value": sent})
         data = {"id": known["id"], "name": name, "type": 1, "options": given, "resolved": resolved}
-        return self._interact(who, channel, CHAT, data, permissions)
+        return self._interact(who, place, CHAT, data, permissions)
 
     def menu(self, who: Json, channel: Json, name: str, message: Json) -> Interaction:
         """An entry of a message's menu."""
