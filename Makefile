@@ -29,7 +29,7 @@ serve: $(VENV)/.core ## install what is needed and serve the page at http://127.
 test: check system-packages node_modules ## check, then the tests that CI runs
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: check system-packages node_modules ## check, then every test, slow ones too
+test-all: check system-packages node_modules $(VENV)/hikari ## check, then every test, slow ones too
 	@$(BIN)/python -m pytest $(ARGS)
 
 gpu-check: $(VENV)/.core ## on a machine with a CUDA device (and TORCH_INDEX): equal answers, memory, then the benchmark
@@ -82,6 +82,11 @@ $(VENV)/.dev: $(VENV)/.core
 node_modules:
 	@if command -v npm >/dev/null; then \
 	npm install --no-save --silent --no-audit --no-fund --fetch-retries=0 $(NPM_PACKAGES) >/dev/null 2>&1 || echo "npm found no registry."; fi
+
+# A second client for the stand-in of Discord. It wants other versions of what we use, so it has a place of its own.
+$(VENV)/hikari: $(BIN)/python
+	@{ $(BIN)/python -m venv $@ && $@/bin/python -m pip install -qq --disable-pip-version-check "hikari>=2.7,<3"; } \
+	|| { rm -rf $@; echo "No hikari was found; its test is skipped."; }
 
 system-packages:
 	@missing=""; \

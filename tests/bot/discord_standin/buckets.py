@@ -65,7 +65,7 @@ class Buckets:
         bucket.used += 1
         everything.used += 1
         left_s = bucket.since + bucket.window_s - now
-        return Verdict(self._headers(route, place, bucket, left_s))
+        return Verdict({} if route == "callback" else self._headers(route, place, bucket, left_s))
 
     def _refuse(self, bucket: Bucket, retry_after_s: float, scope: str) -> Verdict:
         self.refused += 1

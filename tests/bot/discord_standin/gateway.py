@@ -135,7 +135,7 @@ class Connection:
     _heard: float = field(default_factory=time.monotonic)
 
     def send(self, frame: Json) -> None:
-        self._outbox.put_nowait(frame)
+        self._outbox.put_nowait({"t": None, "s": None, "d": None} | frame)
 
     async def close(self, code: int) -> None:
         self.closing = code
@@ -147,7 +147,7 @@ class Connection:
         tasks = [asyncio.create_task(one) for one in (self._write(), self._watch())]
         try:
             async for message in self.socket:
-                if message.type is WSMsgType.TEXT:
+                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     self._receive(message.data)
         except Closed as end:
             await self.socket.close(code=end.args[0])
@@ -182,7 +182,7 @@ class Connection:
         self.platform.complain("a client sent no heartbeat")
         await self.close(4009)
 
-    def _receive(self, text: str) -> None:
+    def _receive(self, text: str | bytes) -> None:
         now = time.monotonic()
         self._frames = [at for at in self._frames if now - at < 60] + [now]
         if len(self._frames) > MOST_A_MINUTE:
@@ -226,7 +226,7 @@ class Connection:
             session.dispatch("GUILD_CREATE", guild)
 
     def _ready(self, session: Session, guilds: list[Json]) -> Json:
-        about: Json = {"v": 10, "user": self.platform.bot, "session_id": session.id, "shard": list(session.shard)}
+        about: Json = {"v": 10, "user": self.platform.me, "session_id": session.id, "shard": list(session.shard)}
         about["guilds"] = [{"id": guild["id"], "unavailable": True} for guild in guilds]
         about["resume_gateway_url"] = self.platform.url.replace("http", "ws") + "/gateway/"
         about["application"] = {"id": self.platform.application["id"], "flags": 0}

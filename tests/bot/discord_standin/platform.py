@@ -72,6 +72,7 @@ class Platform:
 
     def __post_init__(self) -> None:
         self.bot = shapes.user("visavis", bot=True)
+        self.me = self.bot | {"mfa_enabled": True, "verified": True, "locale": "en-US", "email": None, "bio": ""}
         self.owner = shapes.user("olga")
         self.application = shapes.application(shapes.snowflake(), self.bot, self.owner)
         self.secret = secrets.token_hex(8)
@@ -115,7 +116,7 @@ class Platform:
             return self.messages[self.nonces[nonce]]
         message = shapes.message(channel, self.bot, (body.get("content") or "").strip())
         message |= {"application_id": self.application["id"], "nonce": body.get("nonce")}
-        message |= {"components": body.get("components") or [], "flags": body.get("flags", 0)}
+        message |= {"components": shapes.numbered(body.get("components") or []), "flags": body.get("flags", 0)}
         message["attachments"] = [self.attach(channel, name, data) for name, data in files]
         self._refer(message, body, interaction)
         self.messages[message["id"]] = message
@@ -144,7 +145,8 @@ class Platform:
             complaint = "Maximum number of edits to messages older than 1 hour reached. Try again later"
             raise Refusal(429, 30046, complaint, retry_after=0.1)
         after = {key: body[key] for key in ("content", "components") if body.get(key) is not None}
-        after = after | {"content": after["content"].strip()} if "content" in after else after
+        after |= {"content": after["content"].strip()} if "content" in after else {}
+        after |= {"components": shapes.numbered(after["components"])} if "components" in after else {}
         if "attachments" in body or files:
             kept = {str(one["id"]) for one in body.get("attachments") or ()}
             shown = [one for one in message["attachments"] if one["id"] in kept]

@@ -31,7 +31,7 @@ class Rest:
         app = web.Application(client_max_size=64 * 2**20)
         platform, webhook = self._platform, API + "/webhooks/{app}/{token}"
         plain: list[tuple[str, str, Any]] = [
-            ("GET", "/users/@me", lambda request: platform.bot),
+            ("GET", "/users/@me", lambda request: platform.me),
             ("GET", "/oauth2/applications/@me", lambda request: platform.application),
             ("GET", "/applications/@me", lambda request: platform.application),
             ("GET", "/gateway/bot", self._gateway_bot),

@@ -82,7 +82,19 @@ def message(channel: Json, author: Json, content: str) -> Json:
     return {**about, "pinned": False}
 
 
+def numbered(rows: list[Json]) -> list[Json]:
+    """Rows of buttons as they come back: each part has got a number."""
+    numbers = itertools.count(1)
+    return [
+        row | {"id": next(numbers), "components": [one | {"id": next(numbers)} for one in row["components"]]}
+        for row in rows
+    ]
+
+
+COUNTS = ("approximate_guild_count", "approximate_user_install_count", "approximate_user_authorization_count")
+
+
 def application(id: str, bot: Json, owner: Json) -> Json:
     about: Json = {"id": id, "name": bot["username"], "icon": None, "description": "", "summary": "", "flags": 0}
     about |= {"bot_public": True, "bot_require_code_grant": False, "verify_key": "0" * 64, "owner": owner, "team": None}
-    return {**about, "rpc_origins": [], "hook": True, "approximate_guild_count": 1, "bot": bot}
+    return {**about, "rpc_origins": [], "hook": True, **dict.fromkeys(COUNTS, 1), "bot": bot}
