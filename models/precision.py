@@ -111,9 +111,10 @@ def serve_with(model: VisavisModel, precision: Precision) -> Precision:
     chosen = best_for(model.device) if precision is Precision.AUTO else precision
     if chosen is Precision.FP32 and model.device.type != "cpu":
         return chosen
-    steps = Precision.BF16 if chosen is Precision.INT8 and has_bf16() else chosen
+    native = model.device.type == "cpu" and has_bf16()
+    steps = Precision.BF16 if chosen is Precision.INT8 and native else chosen
     model.step_decoder = _for_steps(model.decoder, steps)
-    model.memory_dtype = torch.bfloat16 if steps is Precision.BF16 and has_bf16() else None
+    model.memory_dtype = torch.bfloat16 if steps is Precision.BF16 and native else None
     encoder = model.encoder
     parts: list[Any] = [encoder.vision.tower, encoder.image_projection, encoder.text, encoder.fusion]
     for part in parts:

@@ -138,3 +138,15 @@ def test_a_step_of_the_lowered_copy_is_near_the_exact_one(tiny_model: VisavisMod
             batch.join(memory)
         one, other = (batch.step([1]) for batch in batches)
     assert float((one - other).norm() / one.norm()) < 0.05
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_steps_are_in_bf16_where_the_processor_has_it(
+    tiny_model: VisavisModel, monkeypatch: pytest.MonkeyPatch, has: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    model = copy.deepcopy(tiny_model)
+    serve_with(model, Precision.INT8)
+    assert model.memory_dtype is (torch.bfloat16 if has else None)
+    assert model.step_decoder is not None
+    assert type(model.step_decoder.layers[0].feed_forward[0]) is (Bf16Linear if has else Int8Linear)  # type: ignore[index, union-attr, operator]
