@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
@@ -33,7 +33,10 @@ ENCODED_AHEAD = 2  # pictures made ready while all rows are taken
 
 
 class Admission:
-    """Takes jobs from a line to the handover, or to their ends. Call `advance` from one thread, in inference mode."""
+    """Takes jobs from a line to the handover, or to their ends. Call `advance` from one thread, in inference mode.
+
+    Up to `together` pictures are encoded in one forward.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,8 @@ class Admission:
         line: WaitingLine,
         counters: EngineCounters,
         handover: Handover,
+        *,
+        together: int = 1,
     ) -> None:
         self._model = model
         self._processor = processor
@@ -50,6 +55,7 @@ class Admission:
         self._line = line
         self._counters = counters
         self._handover = handover
+        self._together = together
         self._outbox = Outbox()
         self._did = False
 
@@ -96,13 +102,18 @@ class Admission:
 
     def _encode(self) -> None:
         """A slice of the first picture that somebody waits for, or all of it while more people wait for pictures than
-        get words; one that nobody wants any more is given up."""
+        get words; one that nobody wants any more is given up. On an accelerator several at once."""
         waiting = [job for job in self._line.jobs() if job.looks]
         wanted = [job.look for job in waiting if not (job.image or self._images.is_ready(job.look))]
         ready = len(waiting) - len(wanted)
         if not wanted or ready >= self._handover.room + ENCODED_AHEAD:
             return
         self._did = True
+        together = list(dict.fromkeys(look for look in wanted if not look.read))[: self._together]
+        if len(together) > 1:
+            for look, state in self._images.encode_together(together).items():
+                self._give(state, [job for job in waiting if job.look == look])
+            return
         look = self._images.encoding if self._images.encoding in wanted else wanted[0]
         askers = [job for job in waiting if job.look == look]
         with self._failing(*askers):
@@ -110,9 +121,15 @@ class Admission:
             while state is None and len(wanted) > self._handover.reserved:
                 state = self._images.encode(look)
             if state is not None:
-                self._counters.image_hits += len(askers) - 1
-                for job in askers:
-                    job.image = state
+                self._give(state, askers)
+
+    def _give(self, state: ImageState | ModelError, askers: Sequence[Job]) -> None:
+        with self._failing(*askers):
+            if isinstance(state, ModelError):
+                raise state
+            self._counters.image_hits += len(askers) - 1
+            for job in askers:
+                job.image = state
 
     def _admit(self) -> None:
         """Let ready questions through, in the order in which they came, while there are rows; do what takes no row."""

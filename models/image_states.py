@@ -6,7 +6,7 @@ slice, so that whoever drives the model can do something else in between. It kno
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from visavis.models.byte_cache import ByteCache
-from visavis.models.errors import UnknownImage
+from visavis.models.errors import ModelError, UnknownImage
 from visavis.models.generation import Region
 from visavis.models.image_features import ImageFeatures
 from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
@@ -117,6 +117,26 @@ class ImageStates:
             self._give_up()
             raise
         return None
+
+    def encode_together(self, looks: Sequence[Look]) -> dict[Look, ImageState | ModelError]:
+        """Several pictures in one forward, as an accelerator likes it; what cannot be read gets its error. Looks that
+        have to be read for words are left out: `encode` does them."""
+        pixels: dict[Look, Tensor] = {}
+        done: dict[Look, ImageState | ModelError] = {}
+        for look in (look for look in looks if not look.read):
+            try:
+                pixels[look] = self._processor.pixel_values(self._picture(look))
+            except ModelError as error:
+                done[look] = error
+        if pixels:
+            self._counters.image_misses += len(pixels)
+            self._counters.encoder_forwards += len(pixels)
+            together = torch.cat(list(pixels.values())).to(self._model.device, self._model.dtype)
+            states = self._model.image_state(self._model.encode_image(together))
+            for row, look in enumerate(pixels):
+                done[look] = state = states.rows(torch.tensor([row], device=together.device))
+                self._states.put(look, state)
+        return done
 
     def _give_up(self) -> None:
         self._encoding = self._encoded = None

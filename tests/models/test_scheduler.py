@@ -16,8 +16,9 @@ from tiny_checkpoint import drawn_picture, until, with_generate
 
 from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine import InferenceEngine
-from visavis.models.errors import ModelError
+from visavis.models.errors import BadImage, ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, SamplingParameters
+from visavis.models.image_features import ImageFeatures
 from visavis.models.image_states import ImageStates
 from visavis.models.images import decode_picture
 from visavis.models.kv_cache import KeyValue
@@ -280,3 +281,29 @@ async def test_a_picture_that_nobody_wants_any_more_is_not_encoded(engine: Infer
     await until(lambda: not engine.running and not engine.waiting)
     assert engine.counters.cancelled == 6
     assert engine.counters.fusion_forwards == 1
+
+
+async def test_pictures_are_encoded_together_and_a_broken_one_fails_alone(
+    tiny_model: VisavisModel, tiny_processor: Processor, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forwards: list[int] = []
+    encode = tiny_model.encode_image
+
+    def counted(pixels: torch.Tensor) -> ImageFeatures:
+        forwards.append(len(pixels))
+        return encode(pixels)
+
+    monkeypatch.setattr(tiny_model, "encode_image", counted)
+    with InferenceEngine(tiny_model, tiny_processor, two_workers=False, pictures_together=8) as engine:
+        images = [engine.add_image(drawn_picture(color)) for color in COLORS]
+        broken = engine.add_image(drawn_picture()[:-40])
+        asked = [
+            GenerationRequest(QUESTIONS[0], (), image, sampling=sampling(0)) for image in [*images, broken, images[0]]
+        ]
+        *answers, again = await asyncio.gather(*map(engine.generate, asked), return_exceptions=True)
+        assert isinstance(answers.pop(), BadImage)
+        for color, answer in zip(COLORS, [*answers, again], strict=False):
+            assert isinstance(answer, Completion) and answer.text == reference(color, QUESTIONS[0], 0)
+        assert engine.counters.encoder_forwards == engine.counters.image_misses == 3
+        assert engine.counters.image_hits == 1
+    assert max(forwards) > 1 and sum(forwards) == 3
