@@ -111,8 +111,8 @@ class Admission:
         self._did = True
         together = list(dict.fromkeys(look for look in wanted if not look.read))[: self._together]
         if len(together) > 1:
-            for look, state in self._images.encode_together(together).items():
-                self._give(state, [job for job in waiting if job.look == look])
+            for look, made in self._images.encode_together(together).items():
+                self._give(made, [job for job in waiting if job.look == look])
             return
         look = self._images.encoding if self._images.encoding in wanted else wanted[0]
         askers = [job for job in waiting if job.look == look]

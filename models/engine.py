@@ -1,11 +1,9 @@
 """The inference engine: questions in, streams of words out.
 
-    line --Admission--> handover --Scheduler--> words
-
 A picture is encoded once and kept by its sha256, its meeting with the text is computed once a turn (`Admission`), then
 the answer is decoded token by token, together with every other running answer (`Scheduler`). On a CPU each has a thread
-of its own, elsewhere they take turns in one. Questions that find no row wait in a bounded line. The engine knows no
-sockets and no messages.
+of its own, elsewhere they take turns in one (`Workers`). Questions that find no row wait in a bounded line. The engine
+knows no sockets and no messages.
 """
 
 from __future__ import annotations
@@ -13,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from operator import mul
 from types import TracebackType
@@ -25,6 +22,7 @@ import torch
 from visavis.models.admission import Admission
 from visavis.models.cuda_graph import GraphedStep
 from visavis.models.engine_jobs import EngineCounters, Event, Job, WaitingLine
+from visavis.models.engine_workers import Workers
 from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
 from visavis.models.generation import Completion, Embedding, GenerationChunk, GenerationRequest, WordHeat, spoken
 from visavis.models.handover import Handover
@@ -92,7 +90,7 @@ class InferenceEngine:
         given = (model.train(False), processor)
         if pictures_together is None:
             pictures_together = 1 if model.device.type == "cpu" else PICTURES_TOGETHER
-        self._admission = Admission(
+        admission = Admission(
             *given, self.images, self._line, self.counters, self._handover, together=pictures_together
         )
         self._scheduler = Scheduler(
@@ -102,14 +100,14 @@ class InferenceEngine:
             max_new_tokens=max_new_tokens,
             decode=GraphedStep() if compiled and model.device.type == "cuda" else None,
         )
-        two = model.device.type == "cpu" if two_workers is None else two_workers
-        self._workers = [
-            threading.Thread(target=self._work, args=(step,), name="visavis-engine", daemon=True)
-            for step in ((self._prepare, self._say) if two else (self._both,))
-        ]
-        self._threads = max(1, (threads or torch.get_num_threads()) // len(self._workers))
-        for worker in self._workers:
-            worker.start()
+        self._workers = Workers(
+            self._line,
+            admission,
+            self._handover,
+            self._scheduler,
+            two=model.device.type == "cpu" if two_workers is None else two_workers,
+            threads=threads or torch.get_num_threads(),
+        )
 
     def __enter__(self) -> InferenceEngine:
         return self
@@ -121,9 +119,7 @@ class InferenceEngine:
 
     def close(self) -> None:
         """Fail what waits, stop what runs within a step, and end the worker. May be called twice."""
-        self._close()
-        for worker in self._workers:
-            worker.join()
+        self._workers.stop()
 
     def warm_up(self) -> None:
         """Send a blank turn through all parts, so that nobody waits for an accelerator to choose its kernels.
@@ -136,7 +132,7 @@ class InferenceEngine:
     @property
     def alive(self) -> bool:
         """False once a worker has ended, by `close` or by a fault of its own: nothing will be answered any more."""
-        return all(worker.is_alive() for worker in self._workers)
+        return self._workers.alive
 
     @property
     def waiting(self) -> int:
@@ -268,42 +264,3 @@ class InferenceEngine:
         job.abandoned = True
         if self._line.take(job):
             self.counters.add("cancelled")
-
-    def _close(self) -> None:
-        self._line.close()
-        self._handover.close()
-
-    def _work(self, step: Callable[[], None]) -> None:
-        torch.set_num_threads(self._threads)  # of this thread
-        with torch.inference_mode():
-            try:
-                while not self._line.closed:
-                    step()
-            finally:  # nobody is left waiting, even if a worker broke
-                self._close()
-                (self._admission if step == self._prepare else self._scheduler).stop()
-                if step == self._both:
-                    self._admission.stop()
-
-    def _prepare(self) -> None:
-        seen = self._line.changes
-        did = self._admission.advance()
-        self._handover.preparing(did)
-        if not did:
-            self._line.wait(seen)
-            self._handover.preparing(True)
-
-    def _say(self) -> None:
-        if self._scheduler.running:
-            self._handover.keep_pace()
-        else:
-            self._handover.wait()
-        self._scheduler.advance()
-
-    def _both(self) -> None:
-        seen = self._line.changes
-        did = self._admission.advance()
-        if self._handover.reserved:
-            self._scheduler.advance()
-        elif not did:
-            self._line.wait(seen)

@@ -135,7 +135,8 @@ class SelfAttention(ReadsTogether):
     def _bf16(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Two products and a softmax: for so many patches faster than the fused kernel, which bf16 makes no faster."""
         scores = (query * query.shape[-1] ** -0.5).bfloat16() @ key.bfloat16().transpose(-1, -2)
-        return (scores.softmax(-1) @ value.bfloat16()).float()
+        mixed: Tensor = scores.softmax(-1) @ value.bfloat16()
+        return mixed.float()
 
 
 class LayerScale(nn.Module):
