@@ -6,6 +6,7 @@ taken over in the store.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import logging
@@ -20,10 +21,11 @@ from visavis.bot.discord.buttons import Press, pressed, without
 from visavis.bot.discord.conversions import from_interaction, from_message
 from visavis.bot.discord.preferences import GuildPreferences, Preferences
 from visavis.bot.discord.replies import NOBODY, ORIGINAL
-from visavis.dialogue.errors import Busy, DialogueError
+from visavis.dialogue.errors import Busy, DialogueError, UnknownTurn
 
 log = logging.getLogger(__name__)
 
+_PAUSES_S = (0.1, 0.4, 1.5)
 TAKEN = {40060, 10062}  # acknowledged already; not known (any more)
 NOT_HERE = "In this channel I do not answer; who runs the server has chosen others (`/settings`)."
 NOT_YOURS = "Only who has asked may do that."
@@ -111,7 +113,15 @@ class Desk:
     async def _stop(self, interaction: discord.Interaction, message: discord.Message) -> None:
         if await answered(interaction.response.defer()):
             async with _whispering(interaction):
-                await self._adapter.stop(str(message.id))
+                await self._stop_soon(str(message.id))
+
+    async def _stop_soon(self, post: str) -> None:
+        """A message can be seen a moment before it is kept which turn it shows."""
+        for pause_s in _PAUSES_S:
+            with contextlib.suppress(UnknownTurn):
+                return await self._adapter.stop(post)
+            await asyncio.sleep(pause_s)
+        await self._adapter.stop(post)
 
     async def _ask_again(self, interaction: discord.Interaction, message: discord.Message) -> None:
         """The button vanishes, which is the acknowledgement; the other answer comes below."""
@@ -153,7 +163,7 @@ async def acknowledge(interaction: discord.Interaction, *, whisper: bool) -> str
 
     if not await answered(defer()):
         return None
-    return str(sent[0].message_id) if sent[0] and sent[0].message_id else ORIGINAL
+    return str(sent[0].message_id) if sent and sent[0] and sent[0].message_id else ORIGINAL
 
 
 async def answered(response: Awaitable[object]) -> bool:
@@ -164,6 +174,8 @@ async def answered(response: Awaitable[object]) -> bool:
     except discord.HTTPException as error:
         if error.code not in TAKEN:
             log.warning("an interaction could not be acknowledged: %s", error)
+    except (KeyError, TypeError):  # it has been, but was not told which message was made of it
+        return True
     except (discord.InteractionResponded, aiohttp.ClientError, OSError, TimeoutError) as error:
         log.warning("an interaction could not be acknowledged: %r", error)
     return False

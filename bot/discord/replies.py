@@ -61,7 +61,7 @@ class DiscordReply:
     @property
     def posts(self) -> list[str]:
         """Ids of messages."""
-        return [id.rpartition("/")[2] for id in self._state.values() if id != ORIGINAL]
+        return [id.rpartition("/")[2] for id in self._state.values()]
 
     async def status(self, text: str) -> None:
         """Shown in the place of the answer, with the button that stops it."""
@@ -82,33 +82,30 @@ class DiscordReply:
     async def _show(self, part: int, text: str, outcome: Outcome | None) -> None:
         content = {"content": without_previews(text), "view": buttons(self._address["owner"], outcome)}
         shown = self._state.get(str(part)) or self._original(part)
-        if shown is None or not await self._edit(shown, content):
-            shown = await self._post(part, content)
-        self._state[str(part)] = shown
+        edited = await self._edit(shown, content) if shown else None
+        self._state[str(part)] = edited or await self._post(part, content)
 
     def _original(self, part: int) -> str | None:
         """The message that an interaction was acknowledged with, unless it is gone."""
         return None if part or self._original_is_gone else self._address.get("original")
 
-    async def _edit(self, shown: str, content: dict[str, Any]) -> bool:
-        """Change a message; False when it cannot be changed any more."""
+    async def _edit(self, shown: str, content: dict[str, Any]) -> str | None:
+        """Change a message; its id for `state`, None when it cannot be changed any more."""
         channel, _, id = shown.rpartition("/")
         with platform_errors():
             try:
                 if channel:
                     message = self._client.get_partial_messageable(int(channel)).get_partial_message(int(id))
                     await message.edit(**content, allowed_mentions=NOBODY)
-                elif self._token_lives():
+                    return shown
+                if self._token_lives():
                     webhook: Any = self._webhook()
-                    await webhook.edit_message(id, **content, allowed_mentions=NOBODY)
-                else:
-                    return False
+                    return str((await webhook.edit_message(id, **content, allowed_mentions=NOBODY)).id)
             except discord.HTTPException as error:
                 if error.code not in {*TOKEN_IS_OVER, TOO_MANY_EDITS}:
                     raise
                 self._until = 0 if error.code in TOKEN_IS_OVER else self._until
-                return False
-        return True
+        return None
 
     async def _post(self, part: int, content: dict[str, Any]) -> str:
         """A new message; its id for `state`. In a channel, the same nonce again is the same message."""

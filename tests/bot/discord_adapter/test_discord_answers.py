@@ -167,5 +167,8 @@ async def test_long_answers_are_cut_at_discords_limit(
     await answers(standin, place)
     shown = texts(people.shown(place))
     assert len(shown) > 1
+    assert "".join("".join(shown).split()).replace("```python", "").replace("```", "") == (
+        "".join(text.split()).replace("```python", "").replace("```", "")
+    )
     assert all(part.count("```") % 2 == 0 for part in shown)
     assert [labels(one) for one in people.shown(place)[:-1]] == [[]] * (len(shown) - 1)

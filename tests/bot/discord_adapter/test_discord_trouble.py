@@ -298,6 +298,18 @@ async def test_the_store_away_is_said_to_who_asks(
     assert texts(await answers(standin, place)) == [ANSWER]
 
 
+async def test_what_discord_does_not_tell_of_its_messages_is_found_out(
+    standin: Discord, place: Json, bot_settings: Settings
+) -> None:
+    standin.platform.tells_responses = False
+    people, model = standin.people, Speaker(gate=asyncio.Event())
+    async with running_bot(standin, bot_settings, model):
+        asked = people.command(people.anna, place, "ask", prompt="Take your time")
+        await people.until(lambda: asked.acked and "Stop" in labels(people.answer(asked)))
+        people.press(people.anna, people.answer(asked), "Stop")
+        assert texts(await answers(standin, place)) == ["(stopped)"]
+
+
 async def test_heartbeats_go_on_while_pictures_are_decoded(
     standin: Discord, place: Json, bot: Bot, photo: bytes
 ) -> None:

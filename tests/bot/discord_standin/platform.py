@@ -56,6 +56,7 @@ class Platform:
     complaints: list[str] = field(default_factory=list)
     pings: list[str] = field(default_factory=list)
     invalid_requests: int = 0
+    tells_responses: bool = True
     old: set[str] = field(default_factory=set)
     requests: list[tuple[str, str]] = field(default_factory=list)
     commands: list[Json] = field(default_factory=list)

@@ -158,7 +158,7 @@ class Rest:
         rules.unless(found.kind == 3 or kind not in (DEFER_UPDATE, UPDATE), "type: only for buttons")
         message = self._first_answer(found, int(kind), data, files)
         found.acked = time.monotonic()
-        if request.query.get("with_response") not in ("1", "true"):
+        if request.query.get("with_response") not in ("1", "true") or not self._platform.tells_responses:
             return None
         about = {"id": found.id, "type": found.kind, "response_message_id": found.original}
         return {"interaction": about, "resource": {"type": kind, "message": message}}
