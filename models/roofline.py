@@ -40,9 +40,9 @@ def rooflines(folder: Path, threads: int, device_name: str) -> dict[str, float]:
     encoder_flops, step_flops = _flops(lambda: model.encode_image(pixels)), _flops(lambda: plain.step([7] * ROWS))
     serve_with(model, Precision.FP32)
     flops_per_s, bytes_per_s = _product_rate(device), _read_rate(device)
-    encoder_s = _fastest(lambda: model.encode_image(pixels))
+    encoder_s = fastest_s(lambda: model.encode_image(pixels))
     batch, nbytes = _full_batch(model, pixels)
-    step_s = _fastest(lambda: batch.step([7] * ROWS))
+    step_s = fastest_s(lambda: batch.step([7] * ROWS))
     least_s = max(step_flops / flops_per_s, nbytes / bytes_per_s)
     return {"encoder": encoder_flops / encoder_s / flops_per_s, "decode": least_s / step_s}
 
@@ -60,12 +60,12 @@ def _full_batch(model: VisavisModel, pixels: torch.Tensor) -> tuple[DecodeBatch,
 
 def _product_rate(device: torch.device) -> float:
     left, right = torch.randn(2, _SIZE, _SIZE, device=device)
-    return 2 * _SIZE**3 / _fastest(lambda: left @ right)
+    return 2 * _SIZE**3 / fastest_s(lambda: left @ right)
 
 
 def _read_rate(device: torch.device) -> float:
     values = torch.ones(_READ, device=device)
-    return values.nbytes / _fastest(values.sum)
+    return values.nbytes / fastest_s(values.sum)
 
 
 def _flops(work: Callable[[], object]) -> int:
@@ -74,7 +74,8 @@ def _flops(work: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def _fastest(work: Callable[[], object]) -> float:
+def fastest_s(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of several runs."""
     times = []
     for _ in range(_REPEATS):
         started = time.perf_counter()
