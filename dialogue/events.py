@@ -4,7 +4,7 @@ Every event carries session, turn, attempt (from 1) and a seq that starts at 1 i
 Knows no sockets and no store.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -125,11 +125,15 @@ _EVENTS: dict[str, type[Event]] = {
     event.name: event
     for event in (TurnAccepted, TurnQueued, TurnRestarted, TextDelta, TurnCompleted, TurnFailed, TurnCancelled)
 }
+_FIELDS = {name: tuple(field.name for field in fields(event)) for name, event in _EVENTS.items()}
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
     """The event as plain JSON values, `type` first."""
-    return {"type": str(event.name), **asdict(event)}
+    values = {name: getattr(event, name) for name in _FIELDS[event.name]}
+    if isinstance(event, TurnCompleted):
+        values |= {"usage": asdict(event.usage), "timings": asdict(event.timings)}
+    return {"type": str(event.name), **values}
 
 
 def event_from_dict(data: dict[str, Any]) -> Event:
@@ -138,8 +142,8 @@ def event_from_dict(data: dict[str, Any]) -> Event:
     Raises:
         KeyError: `type` is missing or no event's. TypeError: fields are missing or unknown.
     """
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    event = _EVENTS[fields.pop("type")]
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    event = _EVENTS[values.pop("type")]
     if event is TurnCompleted:
-        fields["usage"], fields["timings"] = Usage(**fields["usage"]), Timings(**fields["timings"])
-    return event(**fields)
+        values["usage"], values["timings"] = Usage(**values["usage"]), Timings(**values["timings"])
+    return event(**values)

@@ -12,6 +12,7 @@ from typing import Any, cast
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisError
 
 from visavis.dialogue.errors import StoreUnavailable, UnknownSession
@@ -37,7 +38,18 @@ def connect(url: str) -> Redis:
     if url.endswith("?cluster=true"):
         # What the store uses of it is the same as of a client of one server.
         return cast(Redis, RedisCluster.from_url(url.partition("?")[0], max_connections=32, **patience))
-    return Redis.from_pool(BlockingConnectionPool.from_url(url, max_connections=32, timeout=5, **patience))
+    pool = BlockingConnectionPool.from_url(url, max_connections=32, timeout=5, **patience)
+    pool.connection_class = type("StoreConnection", (_PacksInC, pool.connection_class), {})
+    return Redis.from_pool(pool)
+
+
+class _PacksInC:
+    """redis-py uses hiredis to pack commands on its blocking connections only; a script's has two dozen arguments."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The bytes of a command."""
+        packed: list[bytes] = HiredisRespSerializer().pack(*args)
+        return packed
 
 
 @contextmanager

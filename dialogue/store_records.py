@@ -11,9 +11,11 @@ from typing import Any, cast
 from visavis.dialogue.events import Event, FinalEvent, event_from_dict, event_to_dict
 from visavis.dialogue.turns import Exchange, Feedback, Region, Role, Status, Turn, answer_turn
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def dump_events(events: Sequence[Event]) -> str:

@@ -24,6 +24,7 @@ from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, Sessio
 from visavis.dialogue.wire_fields import is_uuid
 
 Fields = dict[str, Any]
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # `dumps` would make one for each frame
 
 
 class FrameName(StrEnum):
@@ -181,7 +182,7 @@ def turn_to_dict(turn: Turn, alternatives: Iterable[Turn] = ()) -> Fields:
 
 
 def _frame(fields: Fields) -> str:
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(fields)
 
 
 @cache
