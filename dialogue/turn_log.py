@@ -91,6 +91,9 @@ class TurnLog:
     async def wait(self, timeout_s: float | None) -> None:
         """Return after the next change, or after the time."""
         changed = self._changed
+        if timeout_s is None:  # as it is for every word of an answer: a timer would cost more than the rest
+            await changed.wait()
+            return
         try:
             async with asyncio.timeout(timeout_s):
                 await changed.wait()

@@ -143,8 +143,8 @@ class ModelEndpoints:
                     if is_silent and chunk.position is None:
                         self._first_token_s.observe(time.monotonic() - started)
                         is_silent = False
-                    yield write_chunk(chunk, answer_id, self._engine.model_name)
-                yield DONE
+                    data = write_chunk(chunk, answer_id, self._engine.model_name)
+                    yield data if chunk.completion is None else data + DONE
             except ModelError as error:
                 yield event(write_error(error))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -36,13 +37,17 @@ class Exchange:
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT)
         self._idle_since = 0.0
+        self._asked_at = math.inf
+        self._watch: asyncio.TimerHandle | None = None
 
     async def ask(self, head: h11.Request, body: bytes) -> None:
         """Send a request and wait for the status of the answer."""
+        self._look()
         parts = [self._http.send(event) or b"" for event in (head, h11.Data(data=body), h11.EndOfMessage())]
         self._writer.write(b"".join(parts))
         with contextlib.suppress(OSError):  # a server that has refused the rest has said why
-            await self._writer.drain()
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                await self._writer.drain()
         while not isinstance(event := await self._next_event(), h11.Response):
             pass
         self.status = event.status_code
@@ -67,6 +72,7 @@ class Exchange:
 
     def renew(self) -> bool:
         """Be ready for another request; False when the connection cannot be."""
+        self._look_no_more()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -81,19 +87,34 @@ class Exchange:
 
     def close(self) -> None:
         """Leave; the server stops its work."""
-        self._writer.close()
+        self._look_no_more()
+        self._writer.transport.abort()
 
     async def aclose(self) -> None:
         """The same; returns when it is done."""
-        self._writer.close()
+        self.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
     async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                self._http.receive_data(await self._reader.read(_AT_ONCE))
+            self._asked_at = time.monotonic()
+            self._http.receive_data(await self._reader.read(_AT_ONCE))
+            self._asked_at = math.inf
         return event
+
+    def _look(self) -> None:
+        """See now and then how long a piece is waited for: a timer for each would cost as much as reading it."""
+        waited_s = max(0.0, time.monotonic() - self._asked_at)
+        if waited_s >= READ_TIMEOUT_S:
+            self._reader.set_exception(TimeoutError())
+        else:
+            self._watch = asyncio.get_running_loop().call_later(READ_TIMEOUT_S - waited_s, self._look)
+
+    def _look_no_more(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
 
 class HttpClient:
