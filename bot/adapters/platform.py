@@ -120,7 +120,8 @@ class Reply(Protocol):
         ...
 
     async def status(self, text: str) -> None:
-        """Say that the answer is being worked on; it may be shown in passing, or not at all."""
+        """Say that the answer is being worked on; it may be shown in passing, or not at all. Said again while it takes
+        a while."""
         ...
 
     async def put(self, part: int, text: str, outcome: Outcome | None) -> None:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 _PAUSES_S = (0.5, 1, 2, 5, 10, 20, 30, 60, 60, 60, 60, 60, 60, 60, 60)
 """Between tries of a final text while the platform is out of reach; being told to wait does not count as one."""
 _GONE = "…"
+STATUS_S = 8.0  # a status is told again while there is no text: on some platforms it fades
 
 
 class Screen:
@@ -34,8 +35,9 @@ class Screen:
 
     def tell(self, text: str, status: str = "") -> None:
         """The text so far, or in what state it is while there is none."""
-        self._text, self._status = text, status
-        self._changed.set()
+        if (text, status) != (self._text, self._status):
+            self._text, self._status = text, status
+            self._changed.set()
 
     @contextlib.asynccontextmanager
     async def drafting(self) -> AsyncIterator[None]:
@@ -70,7 +72,7 @@ class Screen:
     async def _draft(self) -> None:
         """The newest text at a time; what cannot be shown now is left to the next one."""
         while not self._closing.is_set():
-            await self._first(self._changed, self._closing)
+            await self._first(self._changed, self._closing, timeout_s=None if self._text else STATUS_S)
             if self._closing.is_set():
                 return
             wait_s = self._pace.take(final=False)

@@ -43,9 +43,11 @@ class SlackReply:
         return [post_name(self._address["channel"], ts) for ts in self.state.values() if "channel" in self._address]
 
     async def status(self, text: str) -> None:
-        """Beside the thread; only some workspaces show it."""
-        if text == self._status or "thread" not in self._address:
+        """Beside the thread; only some workspaces show it. Said again, it takes a while: then it can be stopped."""
+        if "thread" not in self._address or text == self._status == "":
             return
+        if text and text == self._status:
+            await self._show_control()
         self._status = text
         try:
             await self._call("assistant_threads_setStatus", channel_id=self._address["channel"], status=text)

@@ -9,6 +9,7 @@ from slack_rules import ApiFault, limited
 from slack_running import Answering
 from slack_stand_in import ANN, BOB, BOT, DM, ROOM, TEAM, SlackStandIn
 
+from visavis.bot.adapters import screen
 from visavis.dialogue.errors import StoreUnavailable
 
 ASK = f"<@{BOT}> what is this?"
@@ -279,6 +280,24 @@ async def test_stop_ends_the_answer_from_any_process(slack: SlackStandIn, answer
         assert delivery.acked.is_set()
         (answer,) = await slack.answered(asked.ts)
     assert answer.shown.rstrip().endswith("(stopped)")
+
+
+async def test_an_answer_that_has_not_begun_can_be_stopped_too(
+    slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "STATUS_S", 0.1)
+    async with answering(ScriptedChatModel(pause_s=3600)) as service:
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        await slack.until(lambda: any("[Stop]" in one.shown for one in slack.of_bot(asked.ts)))
+        (control,) = slack.of_bot(asked.ts)
+        while await service.adapter._channel.recall(f"{ROOM}:{control.ts}") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await press(slack, "visavis_stop", control.ts, asked.ts)
+        await slack.until(lambda: any("(stopped)" in one.shown for one in slack.of_bot(asked.ts)))
+        (answer,) = await slack.answered(asked.ts)
+    assert answer.shown == "(stopped)"
+    assert control.ts != answer.ts
 
 
 async def press(slack: SlackStandIn, action: str, ts: str, thread: str, user: str = ANN) -> Any:
