@@ -92,6 +92,9 @@ class Screen:
         except Limited as error:
             self._pace.cool(error.retry_after_s)
             self._changed.set()
+        except Refused as error:  # nor will it show the next one, and platforms count what they refuse
+            log.warning("no drafts are shown: %s", error)
+            self._closing.set()
         except PlatformError as error:
             log.warning("a draft could not be shown: %s", error)
         except Exception:  # the final text may well be shown

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -41,9 +41,9 @@ def platform_errors() -> Iterator[None]:
 
 class DiscordReply:
     """The messages of one answer. `state` has for each part the id of its message, as `channel/id` where it is edited
-    without an interaction's token."""
+    without an interaction's token. `client` gives the one that is logged in, or raises `PlatformError`."""
 
-    def __init__(self, client: discord.Client, incoming: Incoming) -> None:
+    def __init__(self, client: Callable[[], discord.Client], incoming: Incoming) -> None:
         self._client = client
         self._incoming = incoming
         self._address = incoming.address
@@ -95,7 +95,7 @@ class DiscordReply:
         with platform_errors():
             try:
                 if channel:
-                    message = self._client.get_partial_messageable(int(channel)).get_partial_message(int(id))
+                    message = self._client().get_partial_messageable(int(channel)).get_partial_message(int(id))
                     await message.edit(**content, allowed_mentions=NOBODY)
                     return shown
                 if self._token_lives():
@@ -123,8 +123,8 @@ class DiscordReply:
     async def _target(self) -> discord.abc.Messageable:
         """Where a new message goes; what was for one person alone stays so."""
         if self._is_private:
-            return await self._client.create_dm(discord.Object(int(self._incoming.person.rpartition(":")[2])))
-        return self._client.get_partial_messageable(int(self._address["channel"]))
+            return await self._client().create_dm(discord.Object(int(self._incoming.person.rpartition(":")[2])))
+        return self._client().get_partial_messageable(int(self._address["channel"]))
 
     async def _whisper(self, text: str) -> None:
         """To the person alone, in the place of an answer that all would have seen."""
@@ -144,7 +144,7 @@ class DiscordReply:
     def _webhook(self) -> discord.Webhook:
         """The route of an interaction's messages, made of nothing but its token: any process has that."""
         data: Any = {"id": int(self._address["application"]), "type": 3, "token": self._address["token"]}
-        return discord.Webhook.from_state(data, state=self._client._connection)
+        return discord.Webhook.from_state(data, state=self._client()._connection)
 
     def _asked(self) -> dict[str, Any]:
         """The message that is answered, where there is one that the readers can see."""

@@ -93,7 +93,7 @@ class DiscordPlatform:
 
     def reply(self, incoming: Incoming) -> DiscordReply:
         """As in `Platform`."""
-        return DiscordReply(self._client(), incoming)
+        return DiscordReply(self._client, incoming)
 
     async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
         """None: what belongs to a question comes with it."""
@@ -189,6 +189,7 @@ class DiscordService:
                 if not client.has_begun.is_set():
                     raise failure from None
                 log.error("Discord has sent us away: %s", failure)
+                await client.close()
             except Exception:  # discord.py trips over a gateway that was never there
                 log.warning("the gateway of Discord is away; it is tried again", exc_info=True)
             await asyncio.sleep(_AGAIN_S if client.is_closed() else 1.0)

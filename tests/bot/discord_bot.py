@@ -104,13 +104,13 @@ class Speaker(ScriptedChatModel):
     gate: asyncio.Event | None = None
     begun: asyncio.Event = Field(default_factory=asyncio.Event)
 
-    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        self.asked.append(messages)
         self.begun.set()
         if self.gate is not None:
             await self.gate.wait()
         for start in range(0, len(self.answer), _PIECE):
             await asyncio.sleep(self.pause_s)
             yield ChatGenerationChunk(message=AIMessageChunk(self.answer[start : start + _PIECE]))
-        async for chunk in super()._astream(*args, **kwargs):
-            if chunk.message.response_metadata:
-                yield chunk
+        async for chunk in ScriptedChatModel(answer="", looks=self.looks)._astream(messages):
+            yield chunk

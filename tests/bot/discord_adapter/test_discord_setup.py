@@ -56,6 +56,28 @@ async def test_an_outage_at_the_start_is_waited_for(
     await bot.stop()
 
 
+async def test_what_an_earlier_process_left_is_finished_as_soon_as_discord_is_back(
+    standin: Discord,
+    place: Json,
+    bot_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(process, "_FIRST_PAUSE_S", 0.05)
+    people, model = standin.people, Speaker(gate=asyncio.Event())
+    async with running_bot(standin, bot_settings.model_copy(update={"drain_s": 0}), model):
+        people.say(people.anna, place, "@bot are you there?")
+        await people.until(lambda: people.shown(place))
+    standin.rest.is_down, begun = True, Bot(bot_settings, Speaker())
+    begun.start()
+    seen = len(standin.platform.requests)
+    await people.until(lambda: len(standin.platform.requests) > seen + 2)
+    standin.rest.is_down = False
+    assert [one["content"] for one in await answers(standin, place)] == [Speaker().answer]
+    await begun.stop()
+    assert "Traceback" not in caplog.text
+
+
 async def test_threads_are_followed_where_the_intent_is_switched_on(
     standin: Discord, place: Json, bot_settings: Settings
 ) -> None:

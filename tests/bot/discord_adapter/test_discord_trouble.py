@@ -175,14 +175,17 @@ async def test_where_a_message_takes_no_more_edits_another_one_follows(
 
 @pytest.mark.parametrize("denied", [shapes.SEND, shapes.VIEW])
 async def test_where_the_bot_may_not_speak_it_gives_up_and_answers_elsewhere(
-    standin: Discord, place: Json, bot: Bot, denied: int
+    standin: Discord, place: Json, bot: Bot, model: Speaker, denied: int
 ) -> None:
+    """Discord bans who goes on asking for what it has refused."""
+    model.answer, model.pause_s = "word " * 100, 0.3
     people, other = standin.people, standin.platform.add_channel(guild=standin.platform.guilds[place["guild_id"]])
     standin.platform.denied[place["id"]] = denied
     people.say(people.anna, place, "@bot say something")
     people.say(people.anna, other, "@bot say something")
     await answers(standin, other)
     assert people.shown(place) == []
+    assert standin.platform.invalid_requests <= 2
 
 
 async def test_an_answer_that_somebody_deletes_stays_away(
@@ -324,9 +327,8 @@ async def test_heartbeats_go_on_while_pictures_are_decoded(
 async def test_hostile_messages_are_answered_with_a_sentence(standin: Discord, place: Json, bot: Bot) -> None:
     people, channel = standin.people, standin.platform.add_channel(shapes.DM)
     people.say(people.anna, channel, "x" * 4001)
-    [shown] = await people.until(lambda: people.shown(channel))
-    assert "4,000" in shown["content"]
+    await people.until(lambda: "4,000" in "".join(texts(people.shown(channel))))
     people.say(people.anna, channel, "\x00 NUL")
-    await people.until(lambda: len(people.shown(channel)) == 2)
+    await people.until(lambda: "NUL" in "".join(texts(people.shown(channel))))
     people.say(people.anna, place, "@bot \u202e<@999> @everyone")
     await answers(standin, place)
