@@ -1,14 +1,21 @@
 """The process of a gateway: what its log holds. How it drains is tested with the supervisor."""
 
+import asyncio
 import contextlib
+import gc
 import logging
+import socket
+import sys
+from collections.abc import Coroutine, Iterator
 
 import pytest
 from running_gateway import RunGateway
+from starlette.applications import Starlette
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
+from visavis.bot import gateway
 from visavis.bot.client import ChatClient
 from visavis.bot.gateway import log_at
 
@@ -40,3 +47,25 @@ def test_requests_to_other_peoples_models_are_not_logged(library: str, monkeypat
     log_at("debug")
     assert not logging.getLogger(library).isEnabledFor(logging.INFO)
     assert logging.getLogger(library).isEnabledFor(logging.WARNING)
+
+
+@pytest.fixture
+def garbage_as_ever() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("garbage_as_ever")
+def test_a_gateway_does_not_look_for_garbage_in_what_it_has_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = []
+
+    def run(serving: Coroutine[None, None, None]) -> None:
+        serving.close()
+        frozen.append(gc.get_freeze_count())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(sys, "argv", ["gateway", "--fd", str(listener.detach())])
+    monkeypatch.setattr(gateway, "log_at", lambda level: None)
+    monkeypatch.setattr(asyncio, "run", run)
+    gateway.main(lambda settings: Starlette())
+    assert frozen[0] > 10_000
