@@ -35,11 +35,11 @@ def from_message(message: discord.Message, bot_id: int, *, follows: bool = False
     names = {user.id: user.display_name for user in message.mentions}
     text = plain_text(message.content, bot_id, names)
     files = [*_earlier(message, bot_id), *message.attachments]
-    guild, is_thread = message.guild.id if message.guild else None, isinstance(message.channel, discord.Thread)
+    is_thread = isinstance(message.channel, discord.Thread)
     owner = "" if is_thread else str(message.author.id)
     return Incoming(
         id=f"m{message.id}",
-        place=place_of(guild, message.channel.id, message.author.id, is_thread=is_thread),
+        place=place_of(message.channel.id, message.author.id, is_thread=is_thread),
         person=f"discord:{message.author.id}",
         channel=str(message.channel.id),
         text=text or ("" if files else HELP),
@@ -71,7 +71,7 @@ def from_interaction(
     }
     return Incoming(
         id=f"i{interaction.id}",
-        place=place_of(interaction.guild_id, channel, interaction.user.id, is_thread=is_thread),
+        place=place_of(channel, interaction.user.id, is_thread=is_thread),
         person=f"discord:{interaction.user.id}",
         channel=str(channel),
         text=text,
@@ -84,9 +84,9 @@ def from_interaction(
     )
 
 
-def place_of(guild_id: int | None, channel_id: int, user_id: int, *, is_thread: bool) -> str:
-    """The name of a conversation's place."""
-    return f"{guild_id or 'dm'}:{channel_id}" + ("" if is_thread else f":{user_id}")
+def place_of(channel_id: int, user_id: int, *, is_thread: bool) -> str:
+    """The name of a conversation's place; no two channels of any servers have one id."""
+    return str(channel_id) if is_thread else f"{channel_id}:{user_id}"
 
 
 def plain_text(content: str, bot_id: int, names: dict[int, str]) -> str:

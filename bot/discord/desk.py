@@ -143,6 +143,8 @@ class Desk:
             await interaction.edit_original_response(content=WHERE, attachments=[picture], allowed_mentions=NOBODY)
 
     async def _of(self, where: discord.Message | discord.Interaction) -> Preferences:
+        if isinstance(where, discord.Interaction):
+            return await self._preferences.of(where.guild_id)
         return await self._preferences.of(where.guild.id if where.guild else None)
 
 

@@ -48,6 +48,5 @@ def test_mentions_become_names() -> None:
 
 
 def test_a_thread_is_everybodys_place() -> None:
-    assert place_of(1, 2, 3, is_thread=True) == "1:2"
-    assert place_of(1, 2, 3, is_thread=False) == "1:2:3"
-    assert place_of(None, 2, 3, is_thread=False) == "dm:2:3"
+    assert place_of(2, 3, is_thread=True) == "2"
+    assert place_of(2, 3, is_thread=False) == "2:3"

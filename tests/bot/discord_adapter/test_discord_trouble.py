@@ -301,6 +301,20 @@ async def test_the_store_away_is_said_to_who_asks(
     assert texts(await answers(standin, place)) == [ANSWER]
 
 
+async def test_a_server_that_is_not_there_yet_has_the_same_conversation(
+    standin: Discord, place: Json, bot: Bot, model: Speaker
+) -> None:
+    """After a start, messages come before Discord has described all servers."""
+    people, late = standin.people, standin.platform.add_guild()
+    channel = standin.platform.add_channel(guild=late)
+    people.say(people.anna, channel, "@bot before")
+    await answers(standin, channel)
+    standin.platform.tell("GUILD_CREATE", late, channel)
+    people.say(people.anna, channel, "@bot after")
+    await answers(standin, channel, 2)
+    assert [message.text for message in model.asked[-1] if message.type == "human"] == ["before", "after"]
+
+
 async def test_what_discord_does_not_tell_of_its_messages_is_found_out(
     standin: Discord, place: Json, bot_settings: Settings
 ) -> None:
