@@ -24,6 +24,7 @@ from visavis.bot.adapters.platform import (
 from visavis.dialogue.errors import Busy, DialogueError, StoreUnavailable, UnknownTurn
 from visavis.dialogue.limits import Persona
 from visavis.dialogue.manager import DialogueManager
+from visavis.dialogue.rate_limits import Action
 from visavis.dialogue.store_channels import ChannelStore, Job
 from visavis.dialogue.turns import Feedback
 
@@ -106,8 +107,12 @@ class Adapter:
         """Keep what somebody thinks of an answer (-1, 0, 1); raises `UnknownTurn`."""
         await self._manager.set_feedback(*await self.find(post), Feedback(score))
 
-    async def explain(self, post: str) -> bytes:
-        """Where in the picture an answer came from, as a PNG; raises as `DialogueManager.explain`."""
+    async def explain(self, post: str, person: str = "") -> bytes:
+        """Where in the picture an answer came from, as a PNG; raises as `DialogueManager.explain`.
+
+        It counts as a request of `person`, if that is given; raises `RateLimited`, too, then.
+        """
+        self._manager.rates.take(Action.REQUEST, person)
         return await heat_sheet(self._manager, *await self.find(post))
 
     async def explain_latest(self, place: str) -> bytes:

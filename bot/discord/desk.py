@@ -136,9 +136,10 @@ class Desk:
         if await acknowledge(interaction, whisper=whisper) is None:
             return
         try:
-            picture = discord.File(io.BytesIO(await self._adapter.explain(str(message.id))), "why.png")
+            sheet = await self._adapter.explain(str(message.id), f"discord:{interaction.user.id}")
         except DialogueError as error:
             return await tell(interaction, str(error))
+        picture = discord.File(io.BytesIO(sheet), "why.png")
         with _shrugging():
             await interaction.edit_original_response(content=WHERE, attachments=[picture], allowed_mentions=NOBODY)
 

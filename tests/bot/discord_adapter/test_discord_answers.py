@@ -11,6 +11,8 @@ from discord_standin.rules import Json
 from discord_standin.running import Discord
 
 from visavis.bot.settings import Settings
+from visavis.dialogue.limits import Limits
+from visavis.dialogue.rate_limits import RateLimits
 
 ANSWER = "a red square on white"
 
@@ -142,6 +144,20 @@ async def test_show_why_hangs_a_heat_map_at_a_message(standin: Discord, place: J
     wanted = people.press(people.anna, shown, "Show why")
     [picture] = await people.until(lambda: wanted.acked and people.answer(wanted)["attachments"])
     assert standin.platform.files[picture["id"]].startswith(b"\x89PNG")
+
+
+async def test_heat_maps_count_as_requests_of_who_wants_them(
+    standin: Discord, place: Json, bot: Bot, photo: bytes
+) -> None:
+    people = standin.people
+    people.say(people.anna, place, "@bot what is this?", [people.upload(photo)])
+    [shown] = await answers(standin, place)
+    bot.conversations.manager.rates = RateLimits(Limits(requests_per_minute=1))
+    for said in ("", "too much"):
+        wanted = people.press(people.anna, shown, "Show why")
+        await people.until(lambda wanted=wanted: wanted.acked and people.answer(wanted)["content"])
+        assert said in people.answer(wanted)["content"]
+    assert people.answer(wanted)["attachments"] == []
 
 
 async def test_an_error_is_whispered(standin: Discord, place: Json, bot: Bot) -> None:
