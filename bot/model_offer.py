@@ -74,7 +74,9 @@ def _open(name: str, settings: Settings, images: ImageSource) -> BaseChatModel:
     if url is None:
         raise ModelNotFound("A gateway needs the address of a model server in VISAVIS_MODEL_URL.")
     patience_s = SHORT_PATIENCE_S if settings.fallback else PATIENCE_S
-    return VisavisChatModel(base_url=url, image_source=images, model_name=shown_name(name), patience_s=patience_s)
+    return VisavisChatModel(
+        base_url=url, keep_connections=True, image_source=images, model_name=shown_name(name), patience_s=patience_s
+    )
 
 
 def start_lines(settings: Settings) -> list[str]:

@@ -61,10 +61,12 @@ class VisavisChatModel(StreamedChatModel):
     confidence, image} and `usage_metadata`. Errors are `ModelError`s with a `code`.
     """
 
+    # keep_connections: to the server, for an event loop that goes on; `aclose` ends them.
     model_config = ConfigDict(populate_by_name=True)
 
     engine: Any = Field(default=None, exclude=True, repr=False)
     base_url: str | None = None
+    keep_connections: bool = False
     image_source: Any = Field(default=None, exclude=True, repr=False)
     model_name: str = "visavis-embedded"
     temperature: float = 0.0
@@ -83,7 +85,7 @@ class VisavisChatModel(StreamedChatModel):
     def _connect(self) -> Self:
         if (self.engine is None) == (self.base_url is None):
             raise ValueError("VisavisChatModel needs either an engine or a base_url")
-        self._backend = self.engine if self.base_url is None else ModelClient(self.base_url)
+        self._backend = self.engine if self.base_url is None else ModelClient(self.base_url, keep=self.keep_connections)
         self.model_name = getattr(self.engine, "model_name", self.model_name)
         return self
 

@@ -120,12 +120,15 @@ class Exchange:
 class HttpClient:
     """Speaks to the server at `http(s)://host:port/path` or, below the path `/v1`, at `unix:///path/to.sock`.
 
+    With `keep` connections are used again, and somebody has to call `aclose` before the event loop ends.
+
     Raises:
         Unreachable. TimeoutError: nothing came for as long as `READ_TIMEOUT_S`. OSError, h11.RemoteProtocolError: the
         connection broke off, or the server does not speak HTTP.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, *, keep: bool = False) -> None:
+        self._keep = keep
         self._socket = base_url.removeprefix(_UNIX) if base_url.startswith(_UNIX) else None
         parts = urlsplit(base_url if self._socket is None else "http://localhost/v1")
         self._path = parts.path.rstrip("/")
@@ -144,7 +147,7 @@ class HttpClient:
             await exchange.ask(h11.Request(method=method, target=f"{self._path}/{path}", headers=headers), body)
             yield exchange
         finally:
-            if len(idle) < MOST_IDLE and exchange.renew():
+            if self._keep and len(idle) < MOST_IDLE and exchange.renew():
                 idle.append(exchange)
             else:
                 exchange.close()

@@ -27,11 +27,12 @@ from visavis.models.images import image_id
 
 
 class ModelClient:
-    """Speaks to a model server at `http://host:port/v1` or `unix:///path/to.sock`."""
+    """Speaks to a model server at `http://host:port/v1` or `unix:///path/to.sock`. With `keep` connections are used
+    again, and somebody has to call `aclose` before the event loop ends."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, *, keep: bool = False) -> None:
         self.base_url = base_url
-        self._http = HttpClient(base_url)
+        self._http = HttpClient(base_url, keep=keep)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """Pieces of the answer, as the engine's own `stream`. Closing it closes the request, which frees the row.

@@ -38,7 +38,7 @@ def create_bench_app(settings: Settings) -> Starlette:
     url = settings.model_address(settings.model)
     assert settings.redis_url is not None and url is not None
     images = open_store(settings.redis_url, ttl_s=settings.session_ttl_s).images
-    return create_app(settings, chat_model=ForcedLengths(base_url=url, image_source=images))
+    return create_app(settings, chat_model=ForcedLengths(base_url=url, image_source=images, keep_connections=True))
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ async def answered(response: Awaitable[object]) -> bool:
     except (KeyError, TypeError):  # it has been, but was not told which message was made of it
         return True
     except (discord.InteractionResponded, aiohttp.ClientError, OSError, TimeoutError) as error:
-        log.warning("an interaction could not be acknowledged: %r", error)
+        log.warning("an interaction could not be acknowledged: %s", type(error).__name__)
     return False
 
 
@@ -211,7 +211,7 @@ def _shrugging() -> Iterator[None]:
     try:
         yield
     except (discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError) as error:
-        log.warning("a notice could not be shown on Discord: %r", error)
+        log.warning("a notice could not be shown on Discord: %s", type(error).__name__)
 
 
 def _described(preferences: Preferences) -> str:

@@ -36,7 +36,8 @@ def platform_errors() -> Iterator[None]:
             raise Limited(float(error.response.headers.get("Retry-After", _BUSY_S))) from error
         raise (PlatformError if error.status >= 500 else Refused)(f"Discord: {error}") from error
     except (aiohttp.ClientError, OSError, TimeoutError, KeyError) as error:  # a field that discord.py looks for
-        raise PlatformError(f"Discord does not answer: {error!r}") from error
+        # What such an error says of itself may hold the request's headers, with the token.
+        raise PlatformError(f"Discord does not answer: {type(error).__name__}") from None
 
 
 class DiscordReply:

@@ -62,7 +62,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def client(tmp_path: Path, server: Server) -> AsyncIterator[ModelClient]:
-    client = ModelClient(f"unix://{tmp_path / 'model.sock'}")
+    client = ModelClient(f"unix://{tmp_path / 'model.sock'}", keep=True)
     yield client
     await client.aclose()
 
