@@ -10,12 +10,11 @@ It knows no threads, no rows and no sockets.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from visavis.models.engine_jobs import EngineCounters, Job, Outbox, WaitingLine
+from visavis.models.engine_jobs import EngineCounters, Job, Outbox, WaitingLine, failure_of
 from visavis.models.errors import BadRequest, ModelError
 from visavis.models.generation import Completion, Embedding, FinishReason, GenerationChunk, GenerationRequest, spoken
 from visavis.models.grounding import word_heat
@@ -24,8 +23,6 @@ from visavis.models.image_states import ImageStates
 from visavis.models.processor import Processor
 from visavis.models.replies import reply_to_no_photo
 from visavis.models.visavis_model import ImageState, Memory, VisavisModel
-
-logger = logging.getLogger(__name__)
 
 JOINING_AT_ONCE = 4  # while more people wait than get words, else one: between two slices of a picture
 IS_A_PHOTO = 0.5
@@ -195,11 +192,8 @@ class Admission:
         try:
             yield
             return
-        except ModelError as known:
-            error = known
-        except Exception:
-            logger.exception("a question failed")
-            error = ModelError("the model failed on this question")
+        except Exception as raised:
+            error = failure_of(raised)
         for job in jobs:
             self._line.take(job)
             self._counters.add("failed")

@@ -16,6 +16,7 @@ from visavis.models.kv_cache import KeyValue, KeyValueRows
 from visavis.models.visavis_model import Memory, VisavisModel
 
 _MEMORY_ROUNDING = 64
+_WORTH_KEEPING = 0.75  # of what is held; less is given back
 
 DecodeStep = Callable[..., Tensor]
 """`decode_rows`, or what does the same with the same arguments."""
@@ -61,6 +62,7 @@ class DecodeBatch:
         self._positions[row] = 0
         self._said.append(0)
         self._seen.append(length)
+        self._shorten()
 
     def leave(self, row: int) -> None:
         """Free a row; the last one takes its place."""
@@ -72,6 +74,7 @@ class DecodeBatch:
         for counts in (self._said, self._seen):
             counts[row] = counts[last]
             counts.pop()
+        self._shorten()
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """The last token of every row -> what may follow, float32 logits (rows, V). A failing step moves nothing."""
@@ -91,6 +94,13 @@ class DecodeBatch:
         self._said = [count + 1 for count in self._said]
         return logits[: len(self)]
 
+    def _shorten(self) -> None:
+        """Give back what a long memory took: every step reads all positions that are held, for all rows."""
+        needed = _rounded(max(self._seen, default=0))
+        if needed and not self._static and needed <= _WORTH_KEEPING * self._may_see.shape[1]:
+            self._memory.shorten(needed)
+            self._may_see = self._may_see[:, :needed].clone()
+
     def _reserve(self, rows: int, length: int) -> None:
         """Make room; what is there is kept. Rows are doubled, so that one answer alone does not pay for a crowd."""
         held, longest = self._may_see.shape
@@ -98,12 +108,16 @@ class DecodeBatch:
             return
         if rows > held:
             rows = self.max_rows if self._static else min(max(rows, 2 * held), self.max_rows)
-        rows, longest = max(rows, held), max(-(-length // _MEMORY_ROUNDING) * _MEMORY_ROUNDING, longest)
+        rows, longest = max(rows, held), max(_rounded(length), longest)
         self._own.grow(rows, self._decoder.max_positions)
         self._memory.grow(rows, longest)
         grown = self._may_see.new_zeros(rows, longest)
         grown[: self._may_see.shape[0], : self._may_see.shape[1]] = self._may_see
         self._may_see = grown
+
+
+def _rounded(length: int) -> int:
+    return -(-length // _MEMORY_ROUNDING) * _MEMORY_ROUNDING
 
 
 def decode_rows(

@@ -7,6 +7,7 @@ tensors.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from visavis.models.generation import Embedding, GenerationChunk, GenerationRequ
 from visavis.models.image_states import ImageCounters
 from visavis.models.looks import Look
 from visavis.models.visavis_model import ImageState
+
+logger = logging.getLogger(__name__)
 
 Event = GenerationChunk | ModelError | tuple[WordHeat, ...] | Embedding
 
@@ -136,6 +139,14 @@ class WaitingLine:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def failure_of(error: Exception) -> ModelError:
+    """What whoever asked is told of an error; one that is not ours goes to the log."""
+    if isinstance(error, ModelError):
+        return error
+    logger.error("a question failed", exc_info=error)
+    return ModelError("the model failed on this question")
 
 
 class Outbox:

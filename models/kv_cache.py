@@ -123,6 +123,10 @@ class KeyValueRows:
             self.keys[:, target] = self.keys[:, source]
             self.values[:, target] = self.values[:, source]
 
+    def shorten(self, positions: int) -> None:
+        """Keep the first positions alone."""
+        self.keys, self.values = (part[:, :, :, :positions].clone() for part in (self.keys, self.values))
+
     def grow(self, rows: int, positions: int) -> None:
         """Make room for so many; what is there is kept."""
         self.keys, self.values = _grown(self.keys, rows, positions), _grown(self.values, rows, positions)

@@ -8,7 +8,6 @@ Answers join and leave between any two steps; none waits for another's last word
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,15 +15,13 @@ from PIL import Image
 
 from visavis.models.answer import Answer
 from visavis.models.decode_batch import DecodeBatch, DecodeStep
-from visavis.models.engine_jobs import EngineCounters, Outbox
+from visavis.models.engine_jobs import EngineCounters, Outbox, failure_of
 from visavis.models.errors import ModelError
 from visavis.models.generation import FinishReason, GenerationChunk, GenerationRequest
 from visavis.models.handover import Handover, Prepared
 from visavis.models.processor import Processor
 from visavis.models.sampling import next_tokens
 from visavis.models.visavis_model import VisavisModel
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -143,11 +140,8 @@ class Scheduler:
         try:
             yield
             return
-        except ModelError as known:
-            error = known
-        except Exception:
-            logger.exception("a question failed")
-            error = ModelError("the model failed on this question")
+        except Exception as raised:
+            error = failure_of(raised)
         if row in self._rows:
             self._free(row)
         self._counters.add("failed")

@@ -115,8 +115,9 @@ class Adapter:
         self._manager.rates.take(Action.REQUEST, person)
         return await heat_sheet(self._manager, *await self.find(post))
 
-    async def explain_latest(self, place: str) -> bytes:
+    async def explain_latest(self, place: str, person: str = "") -> bytes:
         """The same for the latest answer of a place."""
+        self._manager.rates.take(Action.REQUEST, person)
         session = await self._channel.session_at(place)
         latest = (await self._manager.history(session, limit=1)).exchanges if session else ()
         if session is None or not latest:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
@@ -155,7 +155,10 @@ class MessageRun:
 
     async def _pictures(self, session: str) -> tuple[str, ...]:
         """Those that were posted before and belong to the question, then the message's own, which have to be good."""
-        most, own = self._manager.limits.max_images, self._incoming.files
+        most = self._manager.limits.max_images
+        own: Sequence[FileLink] = self._incoming.files
+        if not own:
+            own = await patiently(lambda: self._platform.own_files(self._incoming))
         if len(own) > most:
             raise BadRequest(f"A message may show at most {most} pictures; this one has {len(own)}.")
         images = []

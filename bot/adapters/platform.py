@@ -144,6 +144,14 @@ class Platform(Protocol):
         """Where the answer goes; `incoming.state` says what was shown before, by whatever process."""
         ...
 
+    async def own_files(self, incoming: Incoming) -> Sequence[FileLink]:
+        """The message's own files; asked for where it came without any, since some platforms tell of them apart.
+
+        Raises:
+            Limited: it is asked again.
+        """
+        ...
+
     async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
         """Pictures that belong to the question but were posted before it; those that cannot be fetched are passed over.
 

@@ -95,6 +95,10 @@ class DiscordPlatform:
         """As in `Platform`."""
         return DiscordReply(self._client, incoming)
 
+    async def own_files(self, incoming: Incoming) -> Sequence[FileLink]:
+        """None: they come with the message."""
+        return ()
+
     async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
         """None: what belongs to a question comes with it."""
         return ()

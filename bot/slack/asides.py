@@ -41,13 +41,13 @@ class Asides:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def show_why(self, where: dict[str, str], place: str = "") -> None:
-        """The heat maps as a picture in the thread."""
+    async def show_why(self, where: dict[str, str], person: str, place: str = "") -> None:
+        """The heat maps as a picture in the thread; a request of whoever wants them."""
         try:
             picture = (
-                await self._adapter.explain_latest(place)
+                await self._adapter.explain_latest(place, person)
                 if place
-                else await self._adapter.explain(words.post_name(where["channel"], where["ts"]))
+                else await self._adapter.explain(words.post_name(where["channel"], where["ts"]), person)
             )
         except DialogueError as error:
             return await self.whisper(where, str(error))

@@ -28,7 +28,7 @@ class SlackRefused(Refused):
 
 
 class Unclear(PlatformError):
-    """Nobody knows whether the call has been carried out: there was no answer."""
+    """Nobody knows whether the call has been carried out: there was no answer, or Slack broke down on it."""
 
 
 def web_client(token: str | None, url: str, session: aiohttp.ClientSession | None = None) -> AsyncWebClient:
@@ -40,7 +40,7 @@ async def answer(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
     """What Slack says to a call.
 
     Raises:
-        Limited, SlackRefused. Unclear: there was no answer. PlatformError: it may work later.
+        Limited, SlackRefused. Unclear: it may work later.
     """
     try:
         return await call
@@ -58,7 +58,7 @@ def _reason(error: SlackApiError) -> PlatformError:
     if status == 429 or code in _LIMITS:
         return Limited(_retry_after(getattr(response, "headers", {})))
     if not code or status >= 500 or code in _PASSING:
-        return PlatformError(f"Slack cannot do it now ({code or status})")
+        return Unclear(f"Slack cannot do it now ({code or status})")
     return SlackRefused(code, str(data.get("needed") or ""))
 
 

@@ -93,7 +93,7 @@ class Listeners:
                 self._asides.go(self._asides.whisper(incoming.address, NOT_HERE))
         elif incoming.text.lower().strip(" ?!.") in _WHY and not incoming.files:
             if await self._adapter.once(incoming.id):
-                self._asides.go(self._asides.show_why(incoming.address, incoming.place))
+                self._asides.go(self._asides.show_why(incoming.address, incoming.person, incoming.place))
         else:
             await self._adapter.accept(incoming)
 
@@ -151,7 +151,9 @@ class Listeners:
         await ack()
 
     async def _why(self, ack: Any, body: _Body) -> None:
-        self._asides.go(self._asides.show_why(_container(body)))
+        team = str(body["user"].get("team_id") or body["team"]["id"])
+        person = words.person(team, str(body["user"]["id"]))
+        self._asides.go(self._asides.show_why(_container(body), person))
         await ack()
 
     async def _shortcut(self, ack: Any, body: _Body) -> None:

@@ -10,6 +10,7 @@ from visavis.bot.adapters.platform import FileLink, Incoming, Outcome
 
 MESSAGE_LIMIT = 11_500  # a `markdown` block, and a piece of a stream, takes 12,000
 PLAIN_LIMIT = 3_000
+PLAIN_BYTES = 3_900  # of an edit's `text`, which takes 4,000
 STOP, WHY = "visavis_stop", "visavis_why"
 ASK = "visavis_ask_about_picture"
 QUESTION = "question"
@@ -133,8 +134,13 @@ def escaped(text: str) -> str:
 
 
 def fallback(text: str) -> str:
-    """What notifications and old clients show in the place of blocks."""
-    return escaped(text[:PLAIN_LIMIT]) or "…"
+    """What notifications and old clients show in the place of blocks. Escaped, it has at most `PLAIN_BYTES`: an edit
+    with more is refused."""
+    shown = escaped(text)
+    while len(shown.encode()) > PLAIN_BYTES:
+        text = text[: min(len(text) - 1, len(text) * PLAIN_BYTES // len(shown.encode()))]
+        shown = f"{escaped(text)}…"
+    return shown or "…"
 
 
 def blocks(text: str, outcome: Outcome | None) -> list[dict[str, Any]]:

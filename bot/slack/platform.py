@@ -45,19 +45,21 @@ class SlackPlatform:
     def reply(self, incoming: Incoming) -> SlackReply:
         return SlackReply(self._client, incoming)
 
+    async def own_files(self, incoming: Incoming) -> Sequence[FileLink]:
+        """A mention is told of twice, and only one of the events has the message's files: either may come first."""
+        address = incoming.address
+        if incoming.is_private or not {"thread", "ts"} <= address.keys():
+            return ()
+        own = [one for one in await self._messages(address) if one.get("ts") == address["ts"]]
+        return file_links(own[0].get("files") or ()) if own else ()
+
     async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
         """Pictures that people have posted in the thread since our latest answer. In a direct message, all of them have
         come to us already."""
         address = incoming.address
         if incoming.is_private or not address.get("thread") or address["thread"] == address["ts"]:
             return ()
-        try:
-            messages = await self._thread(address["channel"], address["thread"], address["ts"])
-        except Limited:
-            raise
-        except PlatformError as error:
-            log.warning("the thread of a question cannot be read: %s", error)
-            return ()
+        messages = await self._messages(address)
         found: list[FileLink] = []
         for message in messages:
             if message.get("user") == self.bot_user or message.get("bot_id"):
@@ -81,6 +83,16 @@ class SlackPlatform:
             if error.code == "missing_scope":
                 raise BadImage(_NO_PERMISSION) from None
             raise
+
+    async def _messages(self, address: dict[str, str]) -> list[Any]:
+        """Those of the thread up to this one; none where they cannot be read. Raises `Limited`."""
+        try:
+            return await self._thread(address["channel"], address["thread"], address["ts"])
+        except Limited:
+            raise
+        except PlatformError as error:
+            log.warning("the thread of a question cannot be read: %s", error)
+            return []
 
     async def _thread(self, channel: str, thread: str, latest: str) -> list[Any]:
         messages: list[Any] = []

@@ -15,13 +15,18 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from visavis.bot.adapters.platform import Ending, Incoming, Limited, Outcome, PlatformError
 from visavis.bot.slack.calls import SlackRefused, Unclear, answer
-from visavis.bot.slack.messages import blocks, buttons, escaped, fallback, post_name
+from visavis.bot.slack.messages import blocks, buttons, fallback, post_name
 
 log = logging.getLogger(__name__)
 
 _MOST_PROMPTS = 4
 _CONTROL = "control"  # the message with the Stop button beside a stream, which can bear none
-_TOO_MUCH = ("invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long")  # then the text goes without blocks
+_TOO_MUCH = (
+    "invalid_blocks",
+    "invalid_blocks_format",
+    "msg_blocks_too_long",
+    "msg_too_long",
+)  # then the text goes without blocks
 _QUIET = {"unfurl_links": False, "unfurl_media": False}
 
 
@@ -59,8 +64,7 @@ class SlackReply:
         if "response_url" in self._address:
             return await self._respond(text)
         if outcome is not None and outcome.private and not self._is_private and key not in self.state:
-            await self._whisper(text)
-            return await self.status("")
+            return await self._end_privately(text)
         if key in self._inherited:
             await self._stop_stream(key)
             self._inherited.discard(key)
@@ -73,6 +77,15 @@ class SlackReply:
         if outcome is not None:
             await self._clear()
             await self._suggest(outcome.suggestions[:_MOST_PROMPTS])
+
+    async def _end_privately(self, text: str) -> None:
+        """Said once: what is cleared away afterwards may fail."""
+        await self._whisper(text)
+        try:
+            await self.status("")
+            await self._clear()
+        except PlatformError as error:
+            log.info("what was shown meanwhile stays: %s", error)
 
     async def _open(self, key: str, text: str, outcome: Outcome | None) -> None:
         """The first words of a part. The part before has its end."""
@@ -137,7 +150,7 @@ class SlackReply:
             await answer(self._client.chat_update(**where, text=fallback(text), blocks=blocks(text, outcome)))
         except SlackRefused as error:
             if error.code in _TOO_MUCH:
-                await answer(self._client.chat_update(**where, text=escaped(text), blocks=[]))
+                await answer(self._client.chat_update(**where, text=fallback(text), blocks=[]))
             elif error.code in ("message_not_found", "cant_update_message", "edit_window_closed"):
                 self.state[key] = await self._post(text, outcome)
             else:
@@ -149,7 +162,7 @@ class SlackReply:
         except SlackRefused as error:
             if error.code not in _TOO_MUCH:
                 raise
-            posted = await self._call("chat_postMessage", text=escaped(text), **_QUIET)
+            posted = await self._call("chat_postMessage", text=fallback(text), **_QUIET)
         return str(posted["ts"])
 
     async def _whisper(self, text: str) -> None:

@@ -28,6 +28,9 @@ class FakePlatform:
     def reply(self, incoming: Incoming) -> "FakeReply":
         return FakeReply(self, incoming)
 
+    async def own_files(self, incoming: Incoming) -> Sequence[FileLink]:
+        return ()
+
     async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
         return self.earlier
 

@@ -31,6 +31,7 @@ class Method:
     needs: Sequence[str] = ()
     takes: Sequence[str] = ()
     app_level: bool = False
+    text_bytes: int = LONGEST_TEXT
 
 
 _HISTORY = ("channels:history", "groups:history", "im:history")
@@ -39,7 +40,7 @@ METHODS = {
     "auth.test": Method(),
     "apps.connections.open": Method(app_level=True),
     "chat.postMessage": Method(("chat:write",), ("channel",), (*_SENT, "unfurl_links", "unfurl_media")),
-    "chat.update": Method(("chat:write",), ("channel", "ts"), ("text", "blocks")),
+    "chat.update": Method(("chat:write",), ("channel", "ts"), ("text", "blocks"), text_bytes=4_000),
     "chat.delete": Method(("chat:write",), ("channel", "ts")),
     "chat.postEphemeral": Method(("chat:write",), ("channel", "user"), _SENT),
     "chat.startStream": Method(
@@ -70,7 +71,7 @@ def check_arguments(method: Method, arguments: Mapping[str, Any]) -> None:
     text = arguments.get("text")
     if "text" in method.takes and not text and not arguments.get("blocks"):
         raise ApiFault("no_text")
-    if isinstance(text, str) and len(text) > LONGEST_TEXT:
+    if isinstance(text, str) and (len(text) > LONGEST_TEXT or len(text.encode()) > method.text_bytes):
         raise ApiFault("msg_too_long")
     if "markdown_text" in arguments and not 0 < len(arguments["markdown_text"]) <= LONGEST_MARKDOWN:
         raise ApiFault("msg_too_long" if arguments["markdown_text"] else "no_text")

@@ -86,6 +86,7 @@ class SlackStandIn:
         self.files: dict[str, tuple[dict[str, Any], bytes]] = {}
         self.redirected: list[dict[str, str]] = []
         self.faults: dict[str, list[ApiFault]] = defaultdict(list)
+        self.late_faults: dict[str, list[ApiFault]] = defaultdict(list)  # of calls that are carried out all the same
         self.too_early: list[str] = []  # calls before the end of a Retry-After
         self._cold: dict[str, float] = {}
         self.stream_lives = 1_000  # appends until a stream expires
@@ -151,6 +152,8 @@ class SlackStandIn:
         event["type"] = type or ("app_mention" if f"<@{BOT}>" in message.text else "message")
         if message.files:
             event |= {"subtype": "file_share"} if event["type"] == "message" else {}
+            if event["type"] == "app_mention":  # may come without them, and before the event that has them
+                event.pop("files", None)
         return event | more
 
     async def tell(self, event: dict[str, Any], event_id: str = "", **more: Any) -> Delivery:
@@ -246,6 +249,8 @@ class SlackStandIn:
             check_arguments(method, arguments)
             handle = getattr(self, "_" + name.replace(".", "_"), None)
             answer = {"ok": True, **((handle(arguments) or {}) if handle else {})}
+            if self.late_faults[name] and (fault := self.late_faults[name].pop(0)) is not None:
+                raise fault
             return JSONResponse(answer, headers=headers)
         except ApiFault as fault:
             if fault.status == 429:

@@ -96,3 +96,27 @@ def test_a_full_batch_refuses(tiny_model: VisavisModel, memories: Memories) -> N
     with pytest.raises(ValueError, match="1 rows, and all are taken"):
         batch.join(memories[1])
     assert len(batch) == 1
+
+
+def test_what_a_long_memory_took_is_given_back(
+    tiny_model: VisavisModel, memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visavis.models.decode_batch._MEMORY_ROUNDING", 1)
+    monkeypatch.setattr("visavis.models.decode_batch._WORTH_KEEPING", 0.99)
+    short, long = sorted(memories, key=lambda memory: memory.layers[0].key.shape[2])[:: len(memories) - 1]
+    lengths = [memory.layers[0].key.shape[2] for memory in (short, long)]
+    assert lengths[0] < lengths[1]
+    batch = DecodeBatch(tiny_model, max_rows=4)
+    with torch.inference_mode():
+        for memory in (long, short):
+            batch.join(memory)
+        assert batch._memory.keys.shape[3] == lengths[1]
+        batch.leave(0)
+        assert batch._memory.keys.shape[3] == lengths[0]
+        torch.testing.assert_close(batch.step([1])[0], alone(tiny_model, short, [1]))
+        batch.join(long)
+        batch.leave(1)
+        batch.leave(0)
+        batch.join(short)
+        assert batch._memory.keys.shape[3] == lengths[0]
+        torch.testing.assert_close(batch.step([1])[0], alone(tiny_model, short, [1]))

@@ -94,6 +94,9 @@ class TelegramPlatform:
     def reply(self, incoming: Incoming) -> TelegramReply:
         return TelegramReply(self._api, incoming)
 
+    async def own_files(self, incoming: Incoming) -> Sequence[FileLink]:
+        return ()
+
     async def more_files(self, incoming: Incoming) -> Sequence[FileLink]:
         return ()
 

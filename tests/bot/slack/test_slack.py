@@ -11,6 +11,7 @@ from slack_stand_in import ANN, BOB, BOT, DM, ROOM, TEAM, SlackStandIn
 
 from visavis.bot.adapters import screen
 from visavis.dialogue.errors import StoreUnavailable
+from visavis.dialogue.rate_limits import Action, RateLimits
 
 ASK = f"<@{BOT}> what is this?"
 
@@ -541,3 +542,53 @@ async def test_a_process_that_ends_hands_its_answer_over_and_the_same_message_is
         (answer,) = await slack.answered(asked.ts)
     assert answer.ts == begun.ts
     assert answer.shown.split() == words.split()
+
+
+async def test_a_long_answer_in_another_script_is_edited_whole(slack: SlackStandIn, answering: Answering) -> None:
+    """An edit's plain text is counted in bytes."""
+    slack.faults["chat.startStream"] = [ApiFault("unknown_method")] * 9
+    words = " ".join(f"照片里有一只狗<{number}>" for number in range(300))
+    async with answering(ScriptedChatModel(answer=words, pause_s=0.002)):
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        (answer,) = await slack.answered(asked.ts)
+    assert answer.shown.split() == words.split()
+    assert max(len(one["text"].encode()) for one in slack.called("chat.update")) > 3_000
+
+
+async def test_words_are_not_doubled_where_a_piece_was_shown_and_said_to_have_failed(
+    slack: SlackStandIn, answering: Answering
+) -> None:
+    slack.late_faults["chat.appendStream"] = [ApiFault("internal_error")]
+    words = " ".join(f"w{number}" for number in range(60))
+    async with answering(ScriptedChatModel(answer=words, pause_s=0.02)):
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        (answer,) = await slack.answered(asked.ts)
+    assert slack.late_faults["chat.appendStream"] == []
+    assert answer.shown.split() == words.split()
+
+
+async def test_what_is_for_one_person_is_said_once(slack: SlackStandIn, answering: Answering, photo: bytes) -> None:
+    slack.faults["assistant.threads.setStatus"] = [None, ApiFault("internal_error")]  # type: ignore[list-item]
+    async with answering():
+        asked = slack.say(ASK, files=[slack.add_file(photo, mimetype="application/pdf")])
+        await slack.tell(slack.event(asked))
+        await slack.until(lambda: slack.whispers and not slack.faults["assistant.threads.setStatus"])
+        await asyncio.sleep(0.3)
+    assert len(slack.called("chat.postEphemeral")) == 1
+
+
+async def test_heat_maps_count_as_requests(
+    slack: SlackStandIn, answering: Answering, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking: list[str] = []
+    monkeypatch.setattr(RateLimits, "take", lambda _, action, name: action is Action.REQUEST and asking.append(name))
+    async with answering(ScriptedChatModel(looks=True)):
+        asked = slack.say(ASK, files=[slack.add_file(photo)])
+        await slack.tell(slack.event(asked))
+        (answer,) = await slack.answered(asked.ts)
+        await press(slack, "visavis_why", answer.ts, asked.ts)
+        await slack.tell(slack.event(slack.say("Show why?", thread=asked.ts)))
+        await slack.until(lambda: len(slack.shared) == 2)
+    assert asking == [f"slack:{TEAM}-{ANN}"] * 2
