@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from visavis.dialogue import store_scripts as scripts
-from visavis.dialogue.store_client import milliseconds, run_script, store_errors
+from visavis.dialogue.store_client import milliseconds, run_script, session_key, store_errors
 
 SEEN_S = 900  # the last repeat of an event comes after five minutes
 _JOBS_S = 24 * 3600
@@ -165,6 +165,9 @@ class ChannelStore:
         held = (await self._run(_BIND, [self._place(place)], before or "", session, self._ttl_s)).decode()
         if held == session:
             await self._keep_with(session, self._place(place))
+            if before not in (None, session):  # or it would take the place along when it is forgotten
+                with store_errors():
+                    await self._redis.srem(session_key(str(before), "places"), self._place(place))
         return str(held)
 
     async def remember(self, post: str, session: str, turn: str) -> None:

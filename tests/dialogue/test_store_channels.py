@@ -71,6 +71,8 @@ async def test_the_first_conversation_of_a_place_stays_until_it_is_replaced(
     assert await channel.bind("room", other) == one
     assert await channel.bind("room", other, before=one) == other
     assert await channel.session_at("room") == other
+    await store.sessions.forget(one)
+    assert await channel.session_at("room") == other
 
 
 async def test_places_and_posts_go_with_their_conversation(channel: ChannelStore, store: Store, redis: Redis) -> None:
