@@ -53,6 +53,8 @@ async def ask_about_a_picture(page: Page, model: ScriptedChatModel) -> None:
     async with page.expect_file_chooser() as chooser:
         await page.locator("deep-chat #upload-images-icon").click()
     await (await chooser.value).set_files(picture)  # type: ignore[arg-type]
+    # the file is read after it is chosen: a question sent before would go without it
+    await expect(page.locator("deep-chat .image-attachment")).to_be_visible()
     await field.fill("What is it?")
     await field.press("Enter")
     await expect(page.get_by_text("a red square on white")).to_be_visible()
