@@ -41,4 +41,8 @@ function listen(turn, signals) {
   connection.addEventListener("turn", hear, { signal: heard.signal });
 }
 
-document.querySelector("deep-chat").connect = { stream: true, handler: ask };
+// made here, not in the page: told of `connect` afterwards it would draw itself anew, and lose a picture chosen meanwhile
+const chat = document.createElement("deep-chat");
+chat.setAttribute("images", "true");
+chat.connect = { stream: true, handler: ask };
+document.body.append(chat);
