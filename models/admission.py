@@ -4,7 +4,7 @@ that an answer is decoded from is handed over. Whatever needs no words is done h
     a round:  whoever left the line is dropped -> texts are embedded -> a slice of one picture is encoded
               -> ready questions are fused and handed over, in the order in which they came
 
-It knows no threads, no rows and no sockets.
+Several may work on one line: who takes a job or a picture first has it alone. It knows no threads and no sockets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from visavis.models.errors import BadRequest, ModelError
 from visavis.models.generation import Completion, Embedding, FinishReason, GenerationChunk, GenerationRequest, spoken
 from visavis.models.grounding import word_heat
 from visavis.models.handover import Handover, Prepared
-from visavis.models.image_states import ImageStates
+from visavis.models.image_states import Encoding, ImageStates
+from visavis.models.looks import Look
 from visavis.models.processor import Processor
 from visavis.models.replies import reply_to_no_photo
 from visavis.models.visavis_model import ImageState, Memory, VisavisModel
@@ -32,7 +33,7 @@ ENCODED_AHEAD = 2  # pictures made ready while all rows are taken
 class Admission:
     """Takes jobs from a line to the handover, or to their ends. Call `advance` from one thread, in inference mode.
 
-    Up to `together` pictures are encoded in one forward.
+    Up to `together` pictures are encoded in one forward; more than one only where no other admission is at work.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Admission:
         self._handover = handover
         self._together = together
         self._outbox = Outbox()
+        self._encoding: Encoding | None = None
         self._did = False
 
     def advance(self) -> bool:
@@ -64,7 +66,6 @@ class Admission:
         self._encode()
         self._admit()
         self._tell_positions()
-        self._outbox.send()
         return self._did
 
     def stop(self) -> None:
@@ -102,39 +103,75 @@ class Admission:
         get words; one that nobody wants any more is given up. On an accelerator several at once."""
         waiting = [job for job in self._line.jobs() if job.looks]
         wanted = [job.look for job in waiting if not (job.image or self._images.is_ready(job.look))]
+        if self._encoding is not None and self._encoding.look not in wanted:
+            self._let_go()
         ready = len(waiting) - len(wanted)
         if not wanted or ready >= self._handover.room + ENCODED_AHEAD:
             return
-        self._did = True
         together = list(dict.fromkeys(look for look in wanted if not look.read))[: self._together]
         if len(together) > 1:
+            self._did = True
             for look, made in self._images.encode_together(together).items():
-                self._give(made, [job for job in waiting if job.look == look])
-            return
-        look = self._images.encoding if self._images.encoding in wanted else wanted[0]
-        askers = [job for job in waiting if job.look == look]
-        with self._failing(*askers):
-            state = self._images.encode(look)
-            while state is None and len(wanted) > self._handover.reserved:
-                state = self._images.encode(look)
-            if state is not None:
-                self._give(state, askers)
+                self._give(look, made)
+        else:
+            self._encode_one(wanted)
 
-    def _give(self, state: ImageState | ModelError, askers: Sequence[Job]) -> None:
-        with self._failing(*askers):
-            if isinstance(state, ModelError):
-                raise state
-            self._counters.image_hits += len(askers) - 1
-            for job in askers:
-                job.image = state
+    def _encode_one(self, wanted: Sequence[Look]) -> None:
+        """The one in hand, or the first that nobody has in hand."""
+        encoding = self._encoding = self._encoding or self._claim(wanted)
+        if encoding is None:
+            return
+        self._did, state = True, None
+        try:
+            state = encoding.advance()
+            while state is None and len(wanted) > self._handover.reserved:
+                state = encoding.advance()
+        except Exception as error:
+            self._give(encoding.look, failure_of(error))
+            self._let_go()
+        if state is not None:
+            self._give(encoding.look, state)
+            self._let_go()
+
+    def _claim(self, wanted: Sequence[Look]) -> Encoding | None:
+        for look in wanted:
+            if (encoding := self._images.claim(look)) is not None:
+                if self._is_wanted(look):
+                    return encoding
+                encoding.let_go()  # whoever had it in hand has just given it to all
+        return None
+
+    def _is_wanted(self, look: Look) -> bool:
+        jobs = self._line.jobs()
+        return not self._images.is_ready(look) and any(job.look == look and job.image is None for job in jobs)
+
+    def _let_go(self) -> None:
+        assert self._encoding is not None
+        self._encoding.let_go()
+        self._encoding = None
+
+    def _give(self, look: Look, made: ImageState | ModelError) -> None:
+        """To all who wait for it, and to whoever comes after them."""
+        with self._line.still():
+            askers = [job for job in self._line.jobs() if job.look == look and job.image is None]
+            if isinstance(made, ImageState):
+                self._images.keep(look, made)
+                self._counters.add("image_hits", max(0, len(askers) - 1))
+                for job in askers:
+                    job.image = made
+        if isinstance(made, ModelError):
+            with self._failing(*askers):
+                raise made
+        self._line.wake()  # for other workers: there may be more to do than this one does at a time
 
     def _admit(self) -> None:
         """Let ready questions through, in the order in which they came, while there are rows; do what takes no row."""
         admitted, most = 0, JOINING_AT_ONCE if len(self._line) > self._handover.reserved else 1
         for job in self._line.jobs():
-            has_room = not job.takes_row or self._handover.room > 0
-            state = self._state(job) if has_room and admitted < most else None
-            if state is None or not self._line.take(job):
+            if admitted == most:
+                break
+            state = self._take(job)
+            if state is None:
                 continue
             admitted, self._did = admitted + 1, True
             with self._failing(job):
@@ -143,9 +180,23 @@ class Admission:
                 elif job.answer is not None:
                     self._explain(job, job.answer, state)
                 elif state.photo is not None and float(state.photo) < IS_A_PHOTO:
+                    self._handover.free()
                     self._refuse(job)
                 else:
                     self._hand_over(job, state)
+
+    def _take(self, job: Job) -> ImageState | None:
+        """Out of the line, with a row if it needs one; None if it is not ready, has no row, or is taken already."""
+        state = job.image or self._images.get(job.look)
+        if state is None or (job.takes_row and not self._handover.reserve()):
+            return None
+        if not self._line.take(job):
+            if job.takes_row:
+                self._handover.free()
+            return None
+        if job.image is None:
+            self._counters.add("image_hits")
+        return state
 
     def _refuse(self, job: Job) -> None:
         """Drawings and screens get a reply that nothing was computed for."""
@@ -160,31 +211,30 @@ class Admission:
         heat = word_heat(self._model, self._processor, memory, answer, state.shown, region=job.look.region)
         self._outbox.put(job, heat)
 
-    def _state(self, job: Job) -> ImageState | None:
-        if job.image is not None:
-            return job.image
-        state = self._images.get(job.look)
-        self._counters.image_hits += state is not None
-        return state
-
     def _hand_over(self, job: Job, state: ImageState) -> None:
-        with self._handover.reserving() as put:
+        try:
             memory, text_tokens = self._fuse(job.request, state)
             self._outbox.send()  # what was said of the wait comes before the first word
-            put(Prepared(job, memory, text_tokens, state.patches.shape[1], self._counters.fusion_forwards))
+            self._handover.put(Prepared(job, memory, text_tokens, state.patches.shape[1]))
+        except Exception:
+            self._handover.free()
+            raise
 
     def _fuse(self, request: GenerationRequest, state: ImageState) -> tuple[Memory, int]:
         text = self.encoded(request)
-        self._counters.fusion_forwards += 1
+        self._counters.add("fusion_forwards")
         return self._model.fuse(state, *text), text[0].shape[1]
 
     def _tell_positions(self) -> None:
-        """To all who wait, but for the first one if it is being looked after already."""
-        is_full = self._handover.room == 0
-        for position, job in enumerate(self._line.jobs(), start=1):
-            if job.takes_row and job.position != position and (is_full or position > 1):
-                job.position = position
-                self._outbox.put(job, GenerationChunk("", position=position))
+        """To all who wait, but for the first one if it is being looked after already. Nobody is taken out meanwhile: no
+        position is told after a word."""
+        with self._line.still():
+            is_full = self._handover.room == 0
+            for position, job in enumerate(self._line.jobs(), start=1):
+                if job.takes_row and job.position != position and (is_full or position > 1):
+                    job.position = position
+                    self._outbox.put(job, GenerationChunk("", position=position))
+            self._outbox.send()
 
     @contextlib.contextmanager
     def _failing(self, *jobs: Job) -> Iterator[None]:

@@ -1,9 +1,9 @@
 """The inference engine: questions in, streams of words out.
 
 A picture is encoded once and kept by its sha256, its meeting with the text is computed once a turn (`Admission`), then
-the answer is decoded token by token, together with every other running answer (`Scheduler`). On a CPU each has a thread
-of its own, elsewhere they take turns in one (`Workers`). Questions that find no row wait in a bounded line. The engine
-knows no sockets and no messages.
+the answer is decoded token by token, together with every other running answer (`Scheduler`). On a CPU they have
+threads of their own, elsewhere they take turns in one (`Workers`). Questions that find no row wait in a bounded line.
+The engine knows no sockets and no messages.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from visavis.models.visavis_model import VisavisModel
 from visavis.models.words_in_pictures import WordReader
 
 PICTURES_TOGETHER = 8  # on an accelerator
+PREPARING = 2  # workers, on a CPU
 
 
 class InferenceEngine:
@@ -52,10 +53,10 @@ class InferenceEngine:
         limits: the largest picture that is accepted.
         reader: reads words in pictures for questions that ask for them.
         compiled: on a CUDA device, replay decode steps as a CUDA graph.
-        threads: of computations on a CPU, shared by the workers; by default as many as torch has.
-        two_workers: questions are prepared beside running answers rather than between their steps. The default on a
-            CPU, where two computations of one thread each get more done than one of two; an accelerator has one line
-            of work anyhow.
+        threads: of computations on a CPU; by default as many as torch has. A worker computes with half of them.
+        preparing: how many workers prepare questions, beside running answers; with 0 they are prepared between steps.
+            By default 2 on a CPU, where two computations of one thread each get more done than one of two, and 0 on an
+            accelerator, which has one line of work anyhow.
         pictures_together: how many pictures are encoded in one forward; by default one on a CPU, where more gain
             nothing.
 
@@ -76,7 +77,7 @@ class InferenceEngine:
         reader: WordReader | None = None,
         compiled: bool = True,
         threads: int | None = None,
-        two_workers: bool | None = None,
+        preparing: int | None = None,
         pictures_together: int | None = None,
     ) -> None:
         self.model_name = model_name
@@ -88,11 +89,13 @@ class InferenceEngine:
         self._line = WaitingLine(max_queue)
         self._handover = Handover(max_rows, self._line.wake)
         given = (model.train(False), processor)
-        if pictures_together is None:
-            pictures_together = 1 if model.device.type == "cpu" else PICTURES_TOGETHER
-        admission = Admission(
-            *given, self.images, self._line, self.counters, self._handover, together=pictures_together
-        )
+        on_cpu = model.device.type == "cpu"
+        preparing = (PREPARING if on_cpu else 0) if preparing is None else preparing
+        together = (1 if on_cpu else PICTURES_TOGETHER) if pictures_together is None else pictures_together
+        admissions = [
+            Admission(*given, self.images, self._line, self.counters, self._handover, together=together)
+            for _ in range(max(1, preparing))
+        ]
         self._scheduler = Scheduler(
             *given,
             self.counters,
@@ -100,13 +103,14 @@ class InferenceEngine:
             max_new_tokens=max_new_tokens,
             decode=GraphedStep() if compiled and model.device.type == "cuda" else None,
         )
+        threads = threads or torch.get_num_threads()
         self._workers = Workers(
             self._line,
-            admission,
+            admissions,
             self._handover,
             self._scheduler,
-            two=model.device.type == "cpu" if two_workers is None else two_workers,
-            threads=threads or torch.get_num_threads(),
+            alone=not preparing,
+            threads=max(1, threads // 2) if preparing else threads,
         )
 
     def __enter__(self) -> InferenceEngine:

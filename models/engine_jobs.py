@@ -1,6 +1,6 @@
 """What waits and what is running in an engine: questions on their way, the bounded line they wait in, word to readers.
 
-The line is shared between the callers' threads and the worker; everything else here belongs to one side. It knows no
+The line is shared between the callers' threads and the workers; everything else here belongs to one side. It knows no
 tensors.
 """
 
@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from visavis.models.errors import Busy, ModelError
@@ -35,14 +36,6 @@ class EngineCounters(ImageCounters):
     failed: int = 0
     cancelled: int = 0
     rejected: int = 0
-
-    def add(self, name: str) -> None:
-        """One more, for counters that several threads have a hand in."""
-        with _COUNTING:
-            setattr(self, name, getattr(self, name) + 1)
-
-
-_COUNTING = threading.Lock()
 
 
 @dataclass(eq=False)
@@ -82,7 +75,7 @@ _LOOK_AGAIN_S = 0.05
 
 
 class WaitingLine:
-    """Jobs in the order in which they came. Any thread may use it; the worker sleeps on it."""
+    """Jobs in the order in which they came. Any thread may use it; the workers sleep on it."""
 
     def __init__(self, max_length: int) -> None:
         self.max_length = max_length
@@ -117,8 +110,12 @@ class WaitingLine:
         with self._changed:
             return list(self._jobs)
 
+    def still(self) -> AbstractContextManager[object]:
+        """While this is held nobody joins or is taken out."""
+        return self._changed
+
     def wake(self) -> None:
-        """Something has changed that the worker should look at."""
+        """Something has changed that the workers should look at."""
         with self._changed:
             self.changes += 1
             self._changed.notify_all()

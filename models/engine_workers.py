@@ -1,12 +1,13 @@
 """The threads that drive an engine's model: who prepares, who answers, when each sleeps, and how they end.
 
-line --Admission--> handover --Scheduler--> words
+line --Admission (one or several)--> handover --Scheduler--> words
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -17,27 +18,30 @@ from visavis.models.scheduler import Scheduler
 
 
 class Workers:
-    """Two threads, one for the admission and one for the scheduler, or one that does both in turn. `threads` of a
-    computation are shared among them. They start at once."""
+    """One thread for the scheduler and one for each admission; or a single thread that does all in turn, with its one
+    admission. Each computes with `threads`. They start at once."""
 
     def __init__(
         self,
         line: WaitingLine,
-        admission: Admission,
+        admissions: Sequence[Admission],
         handover: Handover,
         scheduler: Scheduler,
         *,
-        two: bool,
+        alone: bool,
         threads: int,
     ) -> None:
-        self._line, self._admission, self._handover, self._scheduler = line, admission, handover, scheduler
-        work: tuple[tuple[Callable[[], None], tuple[Callable[[], None], ...]], ...]
-        if two:
-            work = (self._prepare, (admission.stop,)), (self._answer, (scheduler.stop,))
+        self._line, self._handover, self._scheduler = line, handover, scheduler
+        self._ends: tuple[Callable[[], None], ...] = (scheduler.stop, admissions[0].stop)
+        steps: list[Callable[[], None]]
+        if alone:
+            steps = [partial(self._take_turns, admissions[0])]
         else:
-            work = ((self._take_turns, (scheduler.stop, admission.stop)),)
-        each = max(1, threads // len(work))
-        self._threads = [threading.Thread(target=self._work, args=(*steps, each), daemon=True) for steps in work]
+            steps = [self._answer, *(partial(self._prepare, admission) for admission in admissions)]
+            handover.prepares(len(admissions))
+        self._threads = [threading.Thread(target=self._work, args=(step, threads), daemon=True) for step in steps]
+        self._at_work = len(steps)
+        self._leaving = threading.Lock()
         for thread in self._threads:
             thread.start()
 
@@ -56,7 +60,7 @@ class Workers:
         self._line.close()
         self._handover.close()
 
-    def _work(self, step: Callable[[], None], stops: tuple[Callable[[], None], ...], threads: int) -> None:
+    def _work(self, step: Callable[[], None], threads: int) -> None:
         torch.set_num_threads(threads)  # of computations that this thread begins
         with torch.inference_mode():
             try:
@@ -64,16 +68,24 @@ class Workers:
                     step()
             finally:  # nobody is left waiting, even if a worker broke
                 self._close()
-                for stop in stops:
-                    stop()
+                self._leave()
 
-    def _prepare(self) -> None:
+    def _leave(self) -> None:
+        """The last one turns off the light: what was handed over by then is failed as well."""
+        with self._leaving:
+            self._at_work -= 1
+            if not self._at_work:
+                for end in self._ends:
+                    end()
+
+    def _prepare(self, admission: Admission) -> None:
         seen = self._line.changes
-        did = self._admission.advance()
-        self._handover.preparing(did)
-        if not did:
+        if admission.advance():
+            self._handover.round_over()
+        else:
+            self._handover.prepares(-1)
             self._line.wait(seen)
-            self._handover.preparing(True)
+            self._handover.prepares(1)
 
     def _answer(self) -> None:
         if self._scheduler.running:
@@ -82,9 +94,9 @@ class Workers:
             self._handover.wait()
         self._scheduler.advance()
 
-    def _take_turns(self) -> None:
+    def _take_turns(self, admission: Admission) -> None:
         seen = self._line.changes
-        did = self._admission.advance()
+        did = admission.advance()
         if self._handover.reserved:
             self._scheduler.advance()
         elif not did:

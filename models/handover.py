@@ -1,14 +1,13 @@
-"""Between the worker that prepares questions and the one that says answers: memories, and who may have a row.
+"""Between the workers that prepare questions and the one that says answers: memories, and who may have a row.
 
 A row is reserved before its memory is made, so that nothing is computed for which there is no place.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from visavis.models.engine_jobs import Job
@@ -20,13 +19,12 @@ _LONGEST_PAUSE_S = 0.1
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an answer is decoded from. `number` counts the questions that were prepared."""
+    """What an answer is decoded from."""
 
     job: Job
     memory: Memory
     text_tokens: int
     image_tokens: int
-    number: int
 
 
 class Handover:
@@ -38,7 +36,7 @@ class Handover:
         self._prepared: deque[Prepared] = deque()
         self._reserved = 0
         self._closed = False
-        self._preparing = False
+        self._preparing = 0
         self._rounds = self._seen_rounds = 0
         self._changed = threading.Condition()
 
@@ -52,27 +50,21 @@ class Handover:
         """Rows that nobody has."""
         return self.max_rows - self._reserved
 
-    @contextlib.contextmanager
-    def reserving(self) -> Iterator[Callable[[Prepared], None]]:
-        """A row is kept until the function that is given puts something there; else it is free again."""
+    def reserve(self) -> bool:
+        """Take a row, to be filled by `put` or given back by `free`; False if there is none."""
         with self._changed:
+            if self._reserved >= self.max_rows:
+                return False
             self._reserved += 1
-        put = False
+            return True
 
-        def hand_over(prepared: Prepared) -> None:
-            nonlocal put
-            with self._changed:
-                if self._closed:
-                    raise ModelError("the model is shutting down")
-                put = True
-                self._prepared.append(prepared)
-                self._changed.notify()
-
-        try:
-            yield hand_over
-        finally:
-            if not put:
-                self.free()
+    def put(self, prepared: Prepared) -> None:
+        """Fill a row that was reserved. Raises ModelError if nothing can be handed over any more."""
+        with self._changed:
+            if self._closed:
+                raise ModelError("the model is shutting down")
+            self._prepared.append(prepared)
+            self._changed.notify_all()
 
     def take_all(self) -> list[Prepared]:
         """What has come, in order."""
@@ -87,12 +79,17 @@ class Handover:
             self._reserved -= 1
         self._when_free()
 
-    def preparing(self, goes_on: bool) -> None:
-        """A round of preparation ends, and another one begins, or nothing is left to prepare."""
+    def prepares(self, more: int) -> None:
+        """So many more workers prepare something now; less than none when one rests."""
         with self._changed:
-            self._preparing = goes_on
+            self._preparing += more
+            self._changed.notify_all()
+
+    def round_over(self) -> None:
+        """A worker has done what it does at a time."""
+        with self._changed:
             self._rounds += 1
-            self._changed.notify()
+            self._changed.notify_all()
 
     def keep_pace(self) -> None:
         """Sleep until a round of preparation has ended since the last call, or there is none, but not for long. A step

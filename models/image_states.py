@@ -6,7 +6,8 @@ slice, so that whoever drives the model can do something else in between. It kno
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,11 +39,21 @@ class ImageCounters:
     image_hits: int = 0
     image_misses: int = 0
 
+    def add(self, name: str, more: int = 1) -> int:
+        """Count, from any thread; what it is now."""
+        with _COUNTING:
+            value: int = getattr(self, name) + more
+            setattr(self, name, value)
+        return value
+
+
+_COUNTING = threading.Lock()
+
 
 class ImageStates:
-    """`add` and `holds` may be called from any thread, the others from the one that drives the model.
+    """Safe to use from several threads.
 
-    One picture is encoded at a time; whoever wants it meanwhile gets the same result.
+    Each picture is encoded once: whoever wants it meanwhile waits for the same result.
     """
 
     def __init__(
@@ -62,8 +73,8 @@ class ImageStates:
         self._counters = counters
         self._pictures: ByteCache[str, bytes] = ByteCache(max(_PICTURE_BYTES, 2 * limits.max_image_bytes), len)
         self._states: ByteCache[Look, ImageState] = ByteCache(cache_bytes, lambda state: state.nbytes)
-        self._encoding: Generator[None, None, ImageState] | None = None
-        self._encoded: Look | None = None
+        self._claimed: set[Look] = set()
+        self._claiming = threading.Lock()
 
     @property
     def cached_bytes(self) -> int:
@@ -94,33 +105,26 @@ class ImageStates:
         return self._states.get(look)
 
     @property
-    def encoding(self) -> Look | None:
-        """What is being encoded."""
-        return self._encoded
+    def being_encoded(self) -> int:
+        """How many pictures workers have in hand."""
+        return len(self._claimed)
 
-    def encode(self, look: Look) -> ImageState | None:
-        """Do the next slice of work on a picture; the state once it is whole. Another picture is given up for it.
+    def keep(self, look: Look, state: ImageState) -> None:
+        """Have it ready from now on."""
+        self._states.put(look, state)
 
-        Raises:
-            UnknownImage: its bytes are needed. BadImage: its pixels are broken.
-        """
-        if self._encoding is None or self._encoded != look:
-            self._encoding, self._encoded = self._slices(look), look
-        try:
-            next(self._encoding)
-        except StopIteration as end:
-            state: ImageState = end.value
-            self._give_up()
-            self._states.put(look, state)
-            return state
-        except Exception:
-            self._give_up()
-            raise
-        return None
+    def claim(self, look: Look) -> Encoding | None:
+        """A picture to encode, for whoever asks first; None while somebody else has it in hand."""
+        with self._claiming:
+            picture = replace(look, read=False)  # with its words or without, it is encoded once
+            if picture in self._claimed:
+                return None
+            self._claimed.add(picture)
+        return Encoding(look, self._slices(look), lambda: self._claimed.discard(picture))
 
     def encode_together(self, looks: Sequence[Look]) -> dict[Look, ImageState | ModelError]:
         """Several pictures in one forward, as an accelerator likes it; what cannot be read gets its error. Looks that
-        have to be read for words are left out: `encode` does them."""
+        have to be read for words are left out: an `Encoding` does them. For a worker that is alone."""
         pixels: dict[Look, Tensor] = {}
         done: dict[Look, ImageState | ModelError] = {}
         for look in (look for look in looks if not look.read):
@@ -129,25 +133,21 @@ class ImageStates:
             except ModelError as error:
                 done[look] = error
         if pixels:
-            self._counters.image_misses += len(pixels)
-            self._counters.encoder_forwards += len(pixels)
+            self._counters.add("image_misses", len(pixels))
+            self._counters.add("encoder_forwards", len(pixels))
             together = torch.cat(list(pixels.values())).to(self._model.device, self._model.dtype)
             states = self._model.image_state(self._model.encode_image(together))
             for row, look in enumerate(pixels):
-                done[look] = state = states.rows(torch.tensor([row], device=together.device))
-                self._states.put(look, state)
+                done[look] = states.rows(torch.tensor([row], device=together.device))
         return done
-
-    def _give_up(self) -> None:
-        self._encoding = self._encoded = None
 
     def _slices(self, look: Look) -> Generator[None, None, ImageState]:
         if look.read:
             return (yield from self._read(look))
         picture = self._picture(look)
-        self._counters.image_misses += 1
+        self._counters.add("image_misses")
         pixels = self._processor.pixel_values(picture).to(self._model.device, self._model.dtype)
-        self._counters.encoder_forwards += 1
+        self._counters.add("encoder_forwards")
         features = yield from encode_in_slices(self._model.encoder.vision, pixels)
         return self._model.image_state(features)
 
@@ -169,6 +169,29 @@ class ImageStates:
             raise UnknownImage([look.sha256])
         picture = decode_picture(data)
         return picture if look.region is None else cut_out(picture, look.region)
+
+
+class Encoding:
+    """A picture in the hands of one worker, on its way to its state.
+
+    Raises, from `advance`:
+        UnknownImage: its bytes are needed. BadImage: its pixels are broken.
+    """
+
+    def __init__(self, look: Look, slices: Generator[None, None, ImageState], let_go: Callable[[], None]) -> None:
+        self.look = look
+        self._slices = slices
+        self.let_go = let_go
+        """Somebody else may have it. To be called at the end, however it comes."""
+
+    def advance(self) -> ImageState | None:
+        """Do the next slice of work; the state once it is whole."""
+        try:
+            next(self._slices)
+        except StopIteration as end:
+            state: ImageState = end.value
+            return state
+        return None
 
 
 def encode_in_slices(vision: VisionEncoder, pixels: Tensor) -> Generator[None, None, ImageFeatures]:

@@ -26,10 +26,11 @@ from visavis.models.visavis_model import VisavisModel
 
 @dataclass(eq=False)
 class _Row:
-    """A running answer; its place in the list is its row in the batch."""
+    """A running answer; its place in the list is its row in the batch. `number` counts those that have joined."""
 
     asked: Prepared
     answer: Answer
+    number: int
 
 
 class Scheduler:
@@ -52,6 +53,7 @@ class Scheduler:
         self._max_new_tokens = max_new_tokens
         self._batch = DecodeBatch(model, handover.max_rows, decode=decode)
         self._rows: list[_Row] = []
+        self._joined = 0
         self._outbox = Outbox()
 
     @property
@@ -89,7 +91,8 @@ class Scheduler:
 
     def _join(self) -> None:
         for asked in self._handover.take_all():
-            row = _Row(asked, self._new_answer(asked.job.request))
+            self._joined += 1
+            row = _Row(asked, self._new_answer(asked.job.request), self._joined)
             self._rows.append(row)
             with self._failing(row):
                 self._batch.join(asked.memory)
@@ -99,7 +102,7 @@ class Scheduler:
         without it there is more memory."""
         if not self._rows:
             return
-        with self._failing(max(self._rows, key=lambda row: row.asked.number)):
+        with self._failing(max(self._rows, key=lambda row: row.number)):
             logits = self._batch.step([row.answer.token_ids[-1] for row in self._rows])
             chosen = next_tokens(logits, [row.answer for row in self._rows])
             self._counters.decode_steps += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,11 @@ def asks_to_read(question: str) -> bool:
 
 
 class WordReader:
-    """Reads pictures; its models load with the first one. Use it from one thread."""
+    """Reads pictures, one at a time; its models load with the first one."""
 
     def __init__(self) -> None:
         self._read: Any = None
+        self._reading = threading.Lock()
 
     @classmethod
     def find(cls) -> WordReader | None:
@@ -40,7 +42,8 @@ class WordReader:
 
     def read(self, picture: Image.Image) -> list[str]:
         """The lines that stand in a picture, from top to bottom; none where there are no words."""
-        if self._read is None:
-            self._read = importlib.import_module(READER).RapidOCR()
-        lines, _ = self._read(np.asarray(picture.convert("RGB"))[:, :, ::-1])  # it expects blue first
+        with self._reading:
+            if self._read is None:
+                self._read = importlib.import_module(READER).RapidOCR()
+            lines, _ = self._read(np.asarray(picture.convert("RGB"))[:, :, ::-1])  # it expects blue first
         return [text for _, text, score in lines or [] if float(score) >= SURE]

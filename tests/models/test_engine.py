@@ -15,7 +15,7 @@ from visavis.models.engine import InferenceEngine
 from visavis.models.engine_jobs import EngineCounters
 from visavis.models.errors import BadImage, BadRequest, Busy, ModelError, UnknownImage, UnsupportedImage
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, Region, SamplingParameters
-from visavis.models.image_states import ImageStates
+from visavis.models.image_states import Encoding
 from visavis.models.images import decode_picture
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import VisavisModel
@@ -179,20 +179,20 @@ async def test_closing_a_stream_frees_the_row_within_two_steps(engine: Inference
 
 
 async def test_leaving_the_queue_costs_nothing(engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(monkeypatch, ImageStates, "encode")
-    first = asyncio.ensure_future(engine.generate(GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()))))
+    gate = Gate(monkeypatch, Encoding, "advance")
+    images = [engine.add_image(drawn_picture(color)) for color in ("red", "green", "blue")]
+    asked = [asyncio.ensure_future(engine.generate(GenerationRequest(QUESTION, (), image))) for image in images]
     await gate.wait()
-    other = engine.add_image(drawn_picture("blue"))
-    second = asyncio.ensure_future(engine.generate(GenerationRequest(QUESTION, (), other)))
     await asyncio.sleep(0.01)
-    assert (engine.running, engine.waiting) == (0, 2)
-    second.cancel()
+    assert (engine.running, engine.waiting) == (0, 3)  # two pictures are in hand
+    last = asked.pop()
+    last.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await second
-    assert engine.waiting == 1
+        await last
+    assert engine.waiting == 2
     gate.open.set()
-    await first
-    assert engine.counters.encoder_forwards == engine.counters.fusion_forwards == 1
+    await asyncio.gather(*asked)
+    assert engine.counters.encoder_forwards == engine.counters.fusion_forwards == 2
 
 
 async def test_a_full_queue_is_busy_at_once(tiny_model: VisavisModel, tiny_processor: Processor, gate: Gate) -> None:

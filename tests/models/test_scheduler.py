@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import count
 
 import pytest
 import torch
@@ -19,10 +20,9 @@ from visavis.models.engine import InferenceEngine
 from visavis.models.errors import BadImage, ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, SamplingParameters
 from visavis.models.image_features import ImageFeatures
-from visavis.models.image_states import ImageStates
+from visavis.models.image_states import Encoding
 from visavis.models.images import decode_picture
 from visavis.models.kv_cache import KeyValue
-from visavis.models.looks import Look
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
@@ -68,14 +68,14 @@ def reference(tiny_model: VisavisModel, tiny_processor: Processor) -> Reference:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(visitors, max_size=14), st.sampled_from([1, 3, 32]), st.booleans())
+@given(st.lists(visitors, max_size=14), st.sampled_from([1, 3, 32]), st.sampled_from([0, 1, 2, 3]))
 async def test_answers_equal_generate_in_any_company(
     tiny_model: VisavisModel,
     tiny_processor: Processor,
     reference: Reference,
     schedule: list[Visitor],
     max_rows: int,
-    two_workers: bool,
+    preparing: int,
 ) -> None:
     """Each visitor asks about a picture, after a pause, and leaves after so many pieces."""
 
@@ -92,7 +92,7 @@ async def test_answers_equal_generate_in_any_company(
                     break
         return None
 
-    with InferenceEngine(tiny_model, tiny_processor, max_rows=max_rows, two_workers=two_workers) as engine:
+    with InferenceEngine(tiny_model, tiny_processor, max_rows=max_rows, preparing=preparing) as engine:
         together = await asyncio.gather(*(visit(engine, visitor) for visitor in schedule))
         await until(lambda: not engine.running)
         counters = replace(engine.counters)
@@ -130,21 +130,21 @@ async def test_a_poisoned_row_fails_alone(
 ) -> None:
     image = engine.add_image(drawn_picture())
     expected = await engine.generate(GenerationRequest(QUESTIONS[0], (), image))
-    fuse, calls = tiny_model.fuse, []
+    fuse, calls = tiny_model.fuse, count(1)
 
     def second_is_spoiled(*arguments: torch.Tensor) -> Memory:
-        calls.append(arguments)
+        number = next(calls)
         memory = fuse(*arguments)  # type: ignore[arg-type]
-        if len(calls) != 2:
+        if number != 2:
             return memory
         return Memory(tuple(KeyValue(layer.key * torch.nan, layer.value) for layer in memory.layers), memory.mask)
 
     monkeypatch.setattr(tiny_model, "fuse", second_is_spoiled)
     asked = (engine.generate(GenerationRequest(QUESTIONS[0], (), image)) for _ in range(3))
-    first, second, third = await asyncio.gather(*asked, return_exceptions=True)
-    assert isinstance(second, ModelError) and second.code == "model_error"
-    assert isinstance(first, Completion) and isinstance(third, Completion)
-    assert first.text == third.text == expected.text
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    (failure,) = (answer for answer in answers if isinstance(answer, ModelError))
+    assert failure.code == "model_error"
+    assert [answer.text for answer in answers if isinstance(answer, Completion)] == [expected.text] * 2
     assert (engine.counters.failed, engine.counters.rows_freed, engine.running) == (1, 4, 0)
 
 
@@ -161,10 +161,10 @@ async def test_a_step_that_breaks_costs_the_newest_row(
         return step(batch, tokens)
 
     monkeypatch.setattr(DecodeBatch, "step", for_two)
-    first, second, third = await asyncio.gather(*(engine.generate(request) for _ in range(3)), return_exceptions=True)
-    assert isinstance(first, Completion) and isinstance(second, Completion)
-    assert first.text == second.text == expected.text
-    assert isinstance(third, ModelError) and str(third) == "the model failed on this question"
+    answers = await asyncio.gather(*(engine.generate(request) for _ in range(3)), return_exceptions=True)
+    (newest,) = (answer for answer in answers if isinstance(answer, ModelError))
+    assert str(newest) == "the model failed on this question"
+    assert [answer.text for answer in answers if isinstance(answer, Completion)] == [expected.text] * 2
     assert (await engine.generate(request)).text == expected.text
     assert "no memory for a third row" in caplog.text
 
@@ -208,12 +208,12 @@ async def test_running_answers_do_not_wait_for_a_picture(
     """What is held while a picture is encoded is not who talks about another one."""
     first, second = (engine.add_image(drawn_picture(size=(40, 30 + number))) for number in range(2))
     await engine.generate(GenerationRequest(QUESTIONS[0], (), first))
-    reached, opened, encode = threading.Event(), threading.Event(), ImageStates.encode
+    reached, opened, encode = threading.Event(), threading.Event(), Encoding.advance
 
-    def held(images: ImageStates, look: Look) -> ImageState | None:
+    def held(encoding: Encoding) -> ImageState | None:
         reached.set()
         assert opened.wait(60)
-        return encode(images, look)
+        return encode(encoding)
 
     step = DecodeBatch.step
 
@@ -221,7 +221,7 @@ async def test_running_answers_do_not_wait_for_a_picture(
         time.sleep(0.02)  # so that the first answer still runs when the second picture comes
         return step(batch, tokens)
 
-    monkeypatch.setattr(ImageStates, "encode", held)
+    monkeypatch.setattr(Encoding, "advance", held)
     monkeypatch.setattr(DecodeBatch, "step", slowly)
     running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), first)))
     await until(lambda: engine._scheduler.running > 0)
@@ -233,25 +233,45 @@ async def test_running_answers_do_not_wait_for_a_picture(
     await other
 
 
+async def test_two_pictures_are_encoded_at_once_and_neither_of_them_twice(
+    engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met, encode = threading.Barrier(2), Encoding.advance
+    begun: list[Encoding] = []
+
+    def meeting(encoding: Encoding) -> ImageState | None:
+        if encoding not in begun:
+            begun.append(encoding)
+            met.wait(60)  # both are in hand, or nothing goes on
+        return encode(encoding)
+
+    monkeypatch.setattr(Encoding, "advance", meeting)
+    images = [engine.add_image(drawn_picture(size=(40, 30 + number))) for number in range(2)]
+    asked = [GenerationRequest(question, (), image) for question in QUESTIONS[:2] for image in images]
+    await asyncio.gather(*map(engine.generate, asked))
+    assert sorted(encoding.look.sha256 for encoding in begun) == sorted(images)
+    assert (engine.counters.encoder_forwards, engine.counters.image_hits) == (2, 2)
+
+
 async def test_one_worker_steps_between_the_slices_of_a_picture(
     tiny_model: VisavisModel, tiny_processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless more people wait for pictures than get words."""
-    engine = InferenceEngine(tiny_model, tiny_processor, two_workers=False)
+    engine = InferenceEngine(tiny_model, tiny_processor, preparing=0)
     log: list[str] = []
-    step, encode = DecodeBatch.step, ImageStates.encode
+    step, encode = DecodeBatch.step, Encoding.advance
 
     def logged_step(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
         log.append("step")
         time.sleep(0.05)  # so that the first answer still runs when the second question comes
         return step(batch, tokens)
 
-    def logged_encode(images: ImageStates, sha256: str) -> ImageState | None:
+    def logged_encode(encoding: Encoding) -> ImageState | None:
         log.append("slice")
-        return encode(images, sha256)
+        return encode(encoding)
 
     monkeypatch.setattr(DecodeBatch, "step", logged_step)
-    monkeypatch.setattr(ImageStates, "encode", logged_encode)
+    monkeypatch.setattr(Encoding, "advance", logged_encode)
     first, second = (engine.add_image(drawn_picture(size=(40, 30 + number))) for number in range(2))
     forced = SamplingParameters(max_new_tokens=12, min_new_tokens=12)
     running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), first, sampling=forced)))
@@ -264,11 +284,17 @@ async def test_one_worker_steps_between_the_slices_of_a_picture(
     engine.close()
 
 
-async def test_a_picture_that_nobody_wants_any_more_is_not_encoded(engine: InferenceEngine) -> None:
-    """While one person's long answer runs, others show pictures and leave at once."""
+async def test_a_picture_that_nobody_wants_any_more_is_not_encoded(
+    engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one person's long answer runs, others show pictures and leave at once: no more are begun than workers have
+    in hand."""
     image = engine.add_image(drawn_picture())
     forced = SamplingParameters(max_new_tokens=12, min_new_tokens=12)
     running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), image, sampling=forced)))
+    await until(lambda: engine.running > 0)
+    opened, encode = threading.Event(), Encoding.advance
+    monkeypatch.setattr(Encoding, "advance", lambda encoding: opened.wait(60) and encode(encoding))
     for number in range(6):
         other = engine.add_image(drawn_picture(size=(41 + number, 30)))
         stream = engine.stream(GenerationRequest(QUESTIONS[0], (), other))
@@ -277,10 +303,12 @@ async def test_a_picture_that_nobody_wants_any_more_is_not_encoded(engine: Infer
         asked.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asked
+    opened.set()
     assert (await running).output_tokens == 12
     await until(lambda: not engine.running and not engine.waiting)
     assert engine.counters.cancelled == 6
     assert engine.counters.fusion_forwards == 1
+    assert engine.counters.encoder_forwards <= 1 + 2
 
 
 async def test_pictures_are_encoded_together_and_a_broken_one_fails_alone(
@@ -294,7 +322,7 @@ async def test_pictures_are_encoded_together_and_a_broken_one_fails_alone(
         return encode(pixels)
 
     monkeypatch.setattr(tiny_model, "encode_image", counted)
-    with InferenceEngine(tiny_model, tiny_processor, two_workers=False, pictures_together=8) as engine:
+    with InferenceEngine(tiny_model, tiny_processor, preparing=0, pictures_together=8) as engine:
         images = [engine.add_image(drawn_picture(color)) for color in COLORS]
         broken = engine.add_image(drawn_picture()[:-40])
         asked = [
