@@ -81,12 +81,17 @@ def train(
     minutes: Annotated[float | None, typer.Option(min=0, help="Length by the clock instead.")] = None,
     seed: Annotated[int | None, typer.Option(help="Order, dropout and first weights repeat with it.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(help="Also learn from this folder of `visavis export --feedback`, or its .jsonl.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on with a stopped run.")] = False,
 ) -> None:
     """Train a model on captions, questions and dialogues; the same command goes on with a stopped run.
 
     Example: visavis train my-photos --start-from embedded --epochs 3 --output run
     """
+    if feedback is not None:
+        data = [*(data or []), feedback if feedback.is_dir() else feedback.parent]
     with sentences():
         from visavis.models.checkpoint_files import EMBEDDED
         from visavis.models.training.settings import TrainingSettings
@@ -101,6 +106,33 @@ def train(
         except ValueError as error:
             fail(str(error), code=2)
     typer.echo(checkpoint)
+
+
+def promote(
+    candidate: Annotated[Path, typer.Argument(help="A checkpoint, as `train` or `calibrate` writes it.")],
+    data: Annotated[list[Path], typer.Argument(help="Folders with captions|questions|dialogues.dev.jsonl.")],
+    to: Annotated[Path, typer.Option(help="Folder of the checkpoint that is served (`serve --model`).")],
+    may_fall: Annotated[float, typer.Option(min=0, help="So much may a figure fall: 0.005 is half a point.")] = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many items of each file.")] = None,
+) -> None:
+    """Let a checkpoint take the place of the one that is served, only if no figure falls.
+
+    Both answer the same dev files: CIDEr of captions, accuracy of questions and dialogues. Exit code 1 if one fell. The
+    first time a checkpoint is compared with the model that ships; what it replaces stays beside it, as NAME.before.
+
+    Example: visavis promote run/checkpoint my-photos --to model
+    """
+    with sentences():
+        from visavis.models.training.promotion import promote_command
+
+        try:
+            promoted = promote_command(candidate, data, to, may_fall=may_fall, limit=limit)
+        except ModuleNotFoundError as error:
+            fail(f"{error.name} is not installed; pip install 'visavis[train]'.", code=1)
+        except ValueError as error:
+            fail(str(error), code=2)
+    if not promoted:
+        raise typer.Exit(1)
 
 
 def calibrate(

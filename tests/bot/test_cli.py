@@ -20,7 +20,20 @@ from visavis.bot.settings import load_settings
 from visavis.dialogue.limits import ImageLimits
 
 HEAVY = {"asyncio", "langchain_core", "numpy", "PIL", "pydantic", "redis", "rich", "starlette", "torch", "transformers"}
-COMMANDS = ("serve", "chat", "ask", "caption", "explain", "search", "train", "evaluate", "compare", "import", "doctor")
+COMMANDS = (
+    "serve",
+    "chat",
+    "ask",
+    "caption",
+    "explain",
+    "search",
+    "train",
+    "promote",
+    "evaluate",
+    "compare",
+    "import",
+    "doctor",
+)
 
 
 @pytest.fixture
