@@ -141,12 +141,16 @@ class VisavisModel(nn.Module):
 
     def image_state(self, features: ImageFeatures) -> ImageState:
         """The towers' features -> everything else that depends on the picture alone."""
-        patches = self.encoder.image_projection(features)
-        if self.encoder.tags is not None and features.kinds is not None:
-            tags = self.encoder.tags(features.kinds, features.read, self.decoder.token_embedding)
-            patches = torch.cat([patches, tags], dim=1)
         photo = None if self.encoder.photo_head is None else self.encoder.photo_head(features)
-        return self._state_of(patches, photo)
+        return self._state_of(self.project(features), photo)
+
+    def project(self, features: ImageFeatures) -> Tensor:
+        """The towers' features -> patches in the width of the fusion encoder, with object cells and tags (N, P, D)."""
+        patches: Tensor = self.encoder.image_projection(features)
+        if self.encoder.tags is None or features.kinds is None:
+            return patches
+        tags = self.encoder.tags(features.kinds, features.read, self.decoder.token_embedding)
+        return torch.cat([patches, tags], dim=1)
 
     def with_words(self, state: ImageState, read: Tensor) -> ImageState:
         """A picture's state (one row) with answer tokens (1, W) of words that were read in it; without object tags it

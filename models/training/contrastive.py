@@ -96,7 +96,7 @@ class ContrastiveLearning(nn.Module):
         photos = torch.tensor([self.numbers[row.photo.path] for row in rows])
         assert model.shared is not None
         with passes.autocast():
-            pictures = model.embed_pictures(passes.see(features))
+            pictures = model.shared.embed_pictures(model.project(passes.finish(features)))
             texts = unpack(states, segments)
             captions = model.shared.embed_texts(texts.states, texts.mask)
         loss: Tensor = self.contrast(pictures, photos, captions, photos[texts.row], model.shared.scale)

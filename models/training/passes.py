@@ -53,7 +53,11 @@ class Passes:
 
     def see(self, features: ImageFeatures) -> ImageState:
         """Features of the cache through what still learns of the image encoder."""
-        return self.model.image_state(self.model.encoder.vision.finish(features, self.features.later))
+        return self.model.image_state(self.finish(features))
+
+    def finish(self, features: ImageFeatures) -> ImageFeatures:
+        """Features of the cache through the image encoder's last blocks."""
+        return self.model.encoder.vision.finish(features, self.features.later)
 
     def shrink(self, features: ImageFeatures) -> ImageFeatures:
         """Fewer patches in the first parts of the run."""
