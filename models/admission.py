@@ -1,10 +1,10 @@
 """What the engine does for a question before its first word: the picture is encoded, the text meets it, and the memory
 that an answer is decoded from is handed over. Whatever needs no words is done here as well.
 
-    a round:  whoever left the line is dropped -> texts are embedded -> a slice of one picture is encoded
+    a round:  whoever left the line is dropped -> a slice of one picture is encoded -> texts are embedded
               -> ready questions are fused and handed over, in the order in which they came
 
-Several may work on one line: who takes a job or a picture first has it alone. It knows no threads and no sockets.
+Several may work on one line: who takes a job first has it alone. It knows no threads and no sockets.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from visavis.models.errors import BadRequest, ModelError
 from visavis.models.generation import Completion, Embedding, FinishReason, GenerationChunk, GenerationRequest, spoken
 from visavis.models.grounding import word_heat
 from visavis.models.handover import Handover, Prepared
-from visavis.models.image_states import Encoding, ImageStates
-from visavis.models.looks import Look
+from visavis.models.image_states import ImageStates
+from visavis.models.picture_work import PictureWork
 from visavis.models.processor import Processor
 from visavis.models.replies import reply_to_no_photo
 from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
 JOINING_AT_ONCE = 4  # while more people wait than get words, else one: between two slices of a picture
 IS_A_PHOTO = 0.5
-ENCODED_AHEAD = 2  # pictures made ready while all rows are taken
 
 
 class Admission:
@@ -53,17 +52,15 @@ class Admission:
         self._line = line
         self._counters = counters
         self._handover = handover
-        self._together = together
         self._outbox = Outbox()
-        self._encoding: Encoding | None = None
+        self._pictures = PictureWork(images, line, counters, handover, self._fail, together=together)
         self._did = False
 
     def advance(self) -> bool:
         """One round; False if there was nothing to do. What happens to a job is told to that job and to nobody else."""
-        self._did = False
         self._drop_who_left()
+        self._did = self._pictures.advance()
         self._embed_texts()
-        self._encode()
         self._admit()
         self._tell_positions()
         return self._did
@@ -97,72 +94,6 @@ class Admission:
                 with self._failing(job):
                     text = self.encoded(job.request)
                     self._outbox.put(job, _embedding(self._model.embed_texts(*text), text[0].shape[1]))
-
-    def _encode(self) -> None:
-        """A slice of the first picture that somebody waits for, or all of it while more people wait for pictures than
-        get words; one that nobody wants any more is given up. On an accelerator several at once."""
-        waiting = [job for job in self._line.jobs() if job.looks]
-        wanted = [job.look for job in waiting if not (job.image or self._images.is_ready(job.look))]
-        if self._encoding is not None and self._encoding.look not in wanted:
-            self._let_go()
-        ready = len(waiting) - len(wanted)
-        if not wanted or ready >= self._handover.room + ENCODED_AHEAD:
-            return
-        together = list(dict.fromkeys(look for look in wanted if not look.read))[: self._together]
-        if len(together) > 1:
-            self._did = True
-            for look, made in self._images.encode_together(together).items():
-                self._give(look, made)
-        else:
-            self._encode_one(wanted)
-
-    def _encode_one(self, wanted: Sequence[Look]) -> None:
-        """The one in hand, or the first that nobody has in hand."""
-        encoding = self._encoding = self._encoding or self._claim(wanted)
-        if encoding is None:
-            return
-        self._did, state = True, None
-        try:
-            state = encoding.advance()
-            while state is None and len(wanted) > self._handover.reserved:
-                state = encoding.advance()
-        except Exception as error:
-            self._give(encoding.look, failure_of(error))
-            self._let_go()
-        if state is not None:
-            self._give(encoding.look, state)
-            self._let_go()
-
-    def _claim(self, wanted: Sequence[Look]) -> Encoding | None:
-        for look in wanted:
-            if (encoding := self._images.claim(look)) is not None:
-                if self._is_wanted(look):
-                    return encoding
-                encoding.let_go()  # whoever had it in hand has just given it to all
-        return None
-
-    def _is_wanted(self, look: Look) -> bool:
-        jobs = self._line.jobs()
-        return not self._images.is_ready(look) and any(job.look == look and job.image is None for job in jobs)
-
-    def _let_go(self) -> None:
-        assert self._encoding is not None
-        self._encoding.let_go()
-        self._encoding = None
-
-    def _give(self, look: Look, made: ImageState | ModelError) -> None:
-        """To all who wait for it, and to whoever comes after them."""
-        with self._line.still():
-            askers = [job for job in self._line.jobs() if job.look == look and job.image is None]
-            if isinstance(made, ImageState):
-                self._images.keep(look, made)
-                self._counters.add("image_hits", max(0, len(askers) - 1))
-                for job in askers:
-                    job.image = made
-        if isinstance(made, ModelError):
-            with self._failing(*askers):
-                raise made
-        self._line.wake()  # for other workers: there may be more to do than this one does at a time
 
     def _admit(self) -> None:
         """Let ready questions through, in the order in which they came, while there are rows; do what takes no row."""
@@ -241,9 +172,10 @@ class Admission:
         """What goes wrong inside is told to these jobs, which leave the line."""
         try:
             yield
-            return
         except Exception as raised:
-            error = failure_of(raised)
+            self._fail(jobs, failure_of(raised))
+
+    def _fail(self, jobs: Sequence[Job], error: ModelError) -> None:
         for job in jobs:
             self._line.take(job)
             self._counters.add("failed")
