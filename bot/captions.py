@@ -23,8 +23,10 @@ Show = Callable[[Result], None]
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 
 
-async def captions(settings: Settings, photos: Sequence[Path], show: Show) -> bool:
+async def captions(settings: Settings, photos: Sequence[Path], show: Show, *, beams: int = 1) -> bool:
     """Give `{image, caption, confidence}` or `{image, error: {code, message}}` for every photo; True if all went well.
+
+    With several `beams` captions are searched for, which takes longer and finds likelier ones.
 
     Raises:
         ModelNotFound, ModelError: the model cannot be used at all.
@@ -34,7 +36,7 @@ async def captions(settings: Settings, photos: Sequence[Path], show: Show) -> bo
     with open_engine(settings) as engine, progress(len(photos), "captions") as advance:
         for photo in photos:
             images.clear()
-            result = await _caption(LocalConversation(engine, images), photo)
+            result = await _caption(LocalConversation(engine, images, beams), photo)
             all_well &= "error" not in result
             show(result)
             advance()

@@ -15,6 +15,7 @@ import typer
 
 from visavis.bot import cli_bench, cli_import, cli_platforms, cli_privacy, cli_training
 from visavis.bot.cli_options import (
+    Beams,
     DataDir,
     Device,
     Model,
@@ -155,6 +156,7 @@ def caption(
     write: Annotated[
         bool, typer.Option("--write", help="With --site: write the alt texts; else they are shown.")
     ] = False,
+    beams: Beams = 1,
     model: Model = None,
     device: Device = None,
 ) -> None:
@@ -182,7 +184,7 @@ def caption(
             if not found:
                 fail("there are no photos in the folders given", code=1)
             printer = captions.json_printer if as_json else captions.csv_printer if as_csv else captions.line_printer
-            all_well = run(captions.captions(settings, found, printer()))
+            all_well = run(captions.captions(settings, found, printer(), beams=beams))
         if not all_well:
             raise typer.Exit(1)
 

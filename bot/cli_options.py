@@ -20,6 +20,7 @@ Model = Annotated[
     str | None,
     typer.Option(help="`embedded` (default), the folder of a visavis checkpoint, or hf:FOLDER. [VISAVIS_MODEL]"),
 ]
+Beams = Annotated[int, typer.Option(min=1, max=16, help="Search for the likeliest caption among so many; 1 is quick.")]
 Device = Annotated[str | None, typer.Option(help="auto (default), cpu, cuda or mps. [VISAVIS_DEVICE]")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where conversations are kept; ~/.local/share/visavis. [VISAVIS_DATA_DIR]")

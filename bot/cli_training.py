@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from visavis.bot.cli_options import Device, Model, fail, read_settings, sentences
+from visavis.bot.cli_options import Beams, Device, Model, fail, read_settings, sentences
 
 
 class BlankPart(StrEnum):
@@ -31,6 +31,7 @@ def evaluate(
     blank: Annotated[BlankPart | None, typer.Option(help="Take the picture or the question away.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Write what was asked, expected and said here.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many items of each file.")] = None,
+    beams: Beams = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
     device: Device = None,
 ) -> None:
@@ -57,6 +58,7 @@ def evaluate(
             blank=Blank(blank.value) if blank else None,
             predictions=predictions,
             limit=limit,
+            beams=beams,
         )
         try:
             folder, kept = model_folder(settings.model), {"device": settings.device, "precision": settings.precision}

@@ -22,7 +22,7 @@ from visavis.dialogue.errors import UnknownImage
 from visavis.dialogue.images import normalise_image
 from visavis.dialogue.limits import ImageLimits
 from visavis.models.checkpoint_files import FOREIGN
-from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, SamplingParameters, WordHeat
 from visavis.models.prompt import CAPTION_PROMPT
 from visavis.models.replies import is_small_talk
 from visavis.models.text_checks import bounded_text
@@ -82,6 +82,7 @@ class LocalConversation:
 
     engine: Engine
     images: MemoryImages
+    beams: int = 1
     image: str | None = None
     history: tuple[tuple[str, str], ...] = ()
     last: Completion | None = None
@@ -95,7 +96,8 @@ class LocalConversation:
         question = bounded_text(text) or CAPTION_PROMPT
         if image is not None:
             self.engine.add_image(await self.images.read(image))
-        stream = self.engine.stream(GenerationRequest(question, history, image))
+        sampling = SamplingParameters(beams=self.beams)
+        stream = self.engine.stream(GenerationRequest(question, history, image, sampling=sampling))
         async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
                 self.last = chunk.completion

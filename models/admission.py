@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from visavis.models.answer import NewAnswer
+from visavis.models.beam_search import beam_search
 from visavis.models.engine_jobs import EngineCounters, Job, Outbox, WaitingLine, failure_of
 from visavis.models.errors import BadRequest, ModelError
 from visavis.models.generation import Completion, Embedding, FinishReason, GenerationChunk, GenerationRequest, spoken
@@ -43,6 +45,7 @@ class Admission:
         line: WaitingLine,
         counters: EngineCounters,
         handover: Handover,
+        new_answer: NewAnswer,
         *,
         together: int = 1,
     ) -> None:
@@ -52,6 +55,7 @@ class Admission:
         self._line = line
         self._counters = counters
         self._handover = handover
+        self._new_answer = new_answer
         self._outbox = Outbox()
         self._pictures = PictureWork(images, line, counters, handover, self._fail, together=together)
         self._did = False
@@ -111,8 +115,11 @@ class Admission:
                 elif job.answer is not None:
                     self._explain(job, job.answer, state)
                 elif state.photo is not None and float(state.photo) < IS_A_PHOTO:
-                    self._handover.free()
+                    if job.takes_row:
+                        self._handover.free()
                     self._refuse(job)
+                elif not job.takes_row:
+                    self._search(job, state)
                 else:
                     self._hand_over(job, state)
 
@@ -141,6 +148,25 @@ class Admission:
         memory, _ = self._fuse(job.request, state)
         heat = word_heat(self._model, self._processor, memory, answer, state.shown, region=job.look.region)
         self._outbox.put(job, heat)
+
+    def _search(self, job: Job, state: ImageState) -> None:
+        """All of an answer at once: beams do not stay in a row of their own."""
+        memory, text_tokens = self._fuse(job.request, state)
+        answer, sampling = self._new_answer(job.request.sampling), job.request.sampling
+        best = beam_search(
+            self._model,
+            memory,
+            sampling.beams,
+            max_new_tokens=answer.max_new_tokens,
+            min_new_tokens=sampling.min_new_tokens,
+            go_on=lambda: not job.over,
+        )
+        text = "".join(answer.take(*said) for said in zip(best.token_ids, best.log_probabilities, strict=True))
+        rest, completion = answer.end(
+            image=job.look.sha256, text_tokens=text_tokens, image_tokens=state.patches.shape[1]
+        )
+        self._counters.add("cancelled" if completion.finish_reason is FinishReason.CANCELLED else "completed")
+        self._outbox.put(job, GenerationChunk(text + rest, completion))
 
     def _hand_over(self, job: Job, state: ImageState) -> None:
         try:

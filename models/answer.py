@@ -16,6 +16,9 @@ from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, SamplingParameters
 from visavis.models.sampling import create_generator
 
+NewAnswer = Callable[[SamplingParameters], "Answer"]
+"""Begins an answer; whoever has the model and its vocabulary makes one."""
+
 
 class Answer:
     """The state of a running answer, and how its tokens are chosen. Call `take` until `finish_reason` is set."""

@@ -14,17 +14,27 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import mul
 from types import TracebackType
 
 import torch
 
 from visavis.models.admission import Admission
+from visavis.models.answer import Answer
 from visavis.models.cuda_graph import GraphedStep
 from visavis.models.engine_jobs import EngineCounters, Event, Job, WaitingLine
 from visavis.models.engine_workers import Workers
 from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
-from visavis.models.generation import Completion, Embedding, GenerationChunk, GenerationRequest, WordHeat, spoken
+from visavis.models.generation import (
+    Completion,
+    Embedding,
+    GenerationChunk,
+    GenerationRequest,
+    SamplingParameters,
+    WordHeat,
+    spoken,
+)
 from visavis.models.handover import Handover
 from visavis.models.image_states import ImageStates
 from visavis.models.images import PictureLimits
@@ -92,15 +102,16 @@ class InferenceEngine:
         on_cpu = model.device.type == "cpu"
         preparing = (PREPARING if on_cpu else 0) if preparing is None else preparing
         together = (1 if on_cpu else PICTURES_TOGETHER) if pictures_together is None else pictures_together
+        new_answer = partial(_begin, model, processor, max_new_tokens)
         admissions = [
-            Admission(*given, self.images, self._line, self.counters, self._handover, together=together)
+            Admission(*given, self.images, self._line, self.counters, self._handover, new_answer, together=together)
             for _ in range(max(1, preparing))
         ]
         self._scheduler = Scheduler(
             *given,
             self.counters,
             self._handover,
-            max_new_tokens=max_new_tokens,
+            new_answer=new_answer,
             decode=GraphedStep() if compiled and model.device.type == "cuda" else None,
         )
         threads = threads or torch.get_num_threads()
@@ -268,3 +279,16 @@ class InferenceEngine:
         job.abandoned = True
         if self._line.take(job):
             self.counters.add("cancelled")
+
+
+def _begin(model: VisavisModel, processor: Processor, max_new_tokens: int, sampling: SamplingParameters) -> Answer:
+    decoder = model.config.decoder
+    return Answer(
+        sampling,
+        max_new_tokens=min(sampling.max_new_tokens or max_new_tokens, decoder.max_positions),
+        start_token=decoder.bos_token_id,
+        end_token=decoder.eos_token_id,
+        decode=processor.decode_answer,
+        device=model.device,
+        calibration=model.config.calibration,
+    )

@@ -57,8 +57,8 @@ class Job:
 
     @property
     def takes_row(self) -> bool:
-        """True if words are to be decoded for it."""
-        return self.answer is None and not self.embeds
+        """True if words are to be decoded for it beside those of others."""
+        return self.answer is None and not self.embeds and self.request.sampling.beams == 1
 
     @property
     def looks(self) -> bool:

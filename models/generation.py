@@ -12,6 +12,7 @@ from enum import StrEnum
 from visavis.models.errors import BadRequest
 
 MAX_STOP_STRINGS = 8
+MAX_BEAMS = 16
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
@@ -25,7 +26,8 @@ class SamplingParameters:
 
     `temperature` 0 takes the likeliest token, `top_k` 0 and `top_p` 1 leave all tokens in. The same `seed` repeats the
     same answer; without one, each answer draws its own. `max_new_tokens` None means the engine's default; before
-    `min_new_tokens` an answer does not end by itself.
+    `min_new_tokens` an answer does not end by itself. With several `beams` the likeliest of what so many beginnings
+    lead to is searched for, and said at once when it is found; nothing is left to chance then, nor penalised.
 
     Raises:
         BadRequest: a value is out of range.
@@ -39,6 +41,7 @@ class SamplingParameters:
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     min_new_tokens: int = 0
+    beams: int = 1
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0.0, 10.0)
@@ -48,6 +51,9 @@ class SamplingParameters:
         _check("seed", self.seed or 0, -(2**63), 2**63 - 1)
         _check("max_new_tokens", 1 if self.max_new_tokens is None else self.max_new_tokens, 1, 1_000_000)
         _check("min_new_tokens", self.min_new_tokens, 0, 1_000_000)
+        _check("beams", self.beams, 1, MAX_BEAMS)
+        if self.beams > 1 and not (self.greedy and self.repetition_penalty == 1.0):
+            raise BadRequest("a search with several beams takes no temperature and no repetition penalty")
         if len(self.stop) > MAX_STOP_STRINGS or not all(self.stop):
             raise BadRequest(f"stop takes at most {MAX_STOP_STRINGS} strings, none of them empty")
 

@@ -88,6 +88,11 @@ class KVCache:
         """Call once a step, after all layers have written `positions` new ones."""
         self.length += positions
 
+    def choose(self, rows: Tensor) -> None:
+        """Go on with these rows, (B,) of as many as there are: beams that were not followed make room for others."""
+        self.keys[..., : self.length, :] = self.keys[:, rows, :, : self.length]
+        self.values[..., : self.length, :] = self.values[:, rows, :, : self.length]
+
     def reset(self) -> None:
         """Forget everything; the memory stays allocated."""
         self.length = 0

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from visavis.models.answer import Answer
+from visavis.models.answer import Answer, NewAnswer
 from visavis.models.decode_batch import DecodeBatch, DecodeStep
 from visavis.models.engine_jobs import EngineCounters, Outbox, failure_of
 from visavis.models.errors import ModelError
-from visavis.models.generation import FinishReason, GenerationChunk, GenerationRequest
+from visavis.models.generation import FinishReason, GenerationChunk
 from visavis.models.handover import Handover, Prepared
 from visavis.models.processor import Processor
 from visavis.models.sampling import next_tokens
@@ -43,14 +43,14 @@ class Scheduler:
         counters: EngineCounters,
         handover: Handover,
         *,
-        max_new_tokens: int,
+        new_answer: NewAnswer,
         decode: DecodeStep | None = None,
     ) -> None:
         self._model = model
         self._processor = processor
         self._counters = counters
         self._handover = handover
-        self._max_new_tokens = max_new_tokens
+        self._new_answer = new_answer
         self._batch = DecodeBatch(model, handover.max_rows, decode=decode)
         self._rows: list[_Row] = []
         self._joined = 0
@@ -92,7 +92,7 @@ class Scheduler:
     def _join(self) -> None:
         for asked in self._handover.take_all():
             self._joined += 1
-            row = _Row(asked, self._new_answer(asked.job.request), self._joined)
+            row = _Row(asked, self._new_answer(asked.job.request.sampling), self._joined)
             self._rows.append(row)
             with self._failing(row):
                 self._batch.join(asked.memory)
@@ -149,16 +149,3 @@ class Scheduler:
             self._free(row)
         self._counters.add("failed")
         self._outbox.put(row.asked.job, error)
-
-    def _new_answer(self, request: GenerationRequest) -> Answer:
-        wanted = request.sampling.max_new_tokens or self._max_new_tokens
-        decoder = self._model.config.decoder
-        return Answer(
-            request.sampling,
-            max_new_tokens=min(wanted, decoder.max_positions),
-            start_token=decoder.bos_token_id,
-            end_token=decoder.eos_token_id,
-            decode=self._processor.decode_answer,
-            device=self._model.device,
-            calibration=self._model.config.calibration,
-        )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from visavis.models.checkpoint_files import shard_names, shown_name, weights_sha256
 from visavis.models.engine import InferenceEngine
-from visavis.models.generation import Completion, GenerationRequest
+from visavis.models.generation import Completion, GenerationRequest, SamplingParameters
 from visavis.models.loading import load_model
 from visavis.models.precision import Precision, serve_with
 from visavis.models.replies import NOT_A_PHOTO
@@ -73,7 +73,7 @@ def evaluate(
     with InferenceEngine(model, processor, model_name=model_dir.name, reader=WordReader.find()) as engine:
         photos = list(dict.fromkeys(item.image for item in sighted if item.image is not None))
         speed = asyncio.run(measure_speed(engine, model, processor, photos[:SPEED_PHOTOS])) if photos else None
-        replies = asyncio.run(ask_all(engine, sighted, lambda done, _: tell(done, len(items))))
+        replies = asyncio.run(ask_all(engine, sighted, lambda done, _: tell(done, len(items)), beams=options.beams))
         probes = asyncio.run(_probe(engine, options, photos))
     model.encoder.photo_head = None  # a grey picture is no photo, and its questions are to be answered all the same
     with InferenceEngine(model, processor) as engine:
@@ -124,8 +124,11 @@ def collect_items(options: EvaluationOptions) -> list[Item]:
     return items
 
 
-async def ask_all(engine: Answerer, items: Sequence[Item], advance: Callable[[int, int], None]) -> list[Completion]:
-    """Ask every item, photo by photo so that each is encoded once; replies in the order of `items`.
+async def ask_all(
+    engine: Answerer, items: Sequence[Item], advance: Callable[[int, int], None], *, beams: int = 1
+) -> list[Completion]:
+    """Ask every item, photo by photo so that each is encoded once; replies in the order of `items`. Captions are
+    searched for with so many `beams`.
 
     Raises:
         ModelError: the first that a question met; the others are given up.
@@ -140,8 +143,11 @@ async def ask_all(engine: Answerer, items: Sequence[Item], advance: Callable[[in
         for image, indices in photos:  # shared by the workers: each takes the next photo
             sha256 = engine.add_image(_picture(image))
             for index in indices:
-                request = GenerationRequest(question=items[index].asked, history=items[index].history, image=sha256)
-                replies[index] = await engine.generate(request)
+                item = items[index]
+                sampling = SamplingParameters(beams=beams if item.section is Section.CAPTIONS else 1)
+                replies[index] = await engine.generate(
+                    GenerationRequest(item.asked, item.history, image=sha256, sampling=sampling)
+                )
                 advance(len(replies), len(items))
 
     try:

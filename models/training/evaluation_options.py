@@ -13,7 +13,8 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What to evaluate on. An absent file leaves its figures None; `limit` is the most items taken of each file."""
+    """What to evaluate on. An absent file leaves its figures None; `limit` is the most items taken of each file;
+    captions are searched for with so many `beams`."""
 
     captions: Path | None = None
     questions: Path | None = None
@@ -26,6 +27,7 @@ class EvaluationOptions:
     blank: Blank | None = None
     predictions: Path | None = None
     limit: int | None = None
+    beams: int = 1
 
     @property
     def files(self) -> dict[Section, Path]:

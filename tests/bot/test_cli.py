@@ -168,6 +168,12 @@ def test_caption_as_json_is_one_object_a_photo(engine: ScriptedEngine, photo_fil
     assert bad["error"]["code"] == "bad_image"
 
 
+def test_captions_are_searched_for_with_beams(engine: ScriptedEngine, photo_file: Path) -> None:
+    assert CliRunner().invoke(app, ["caption", "--beams", "4", str(photo_file)]).exit_code == 0
+    assert [request.sampling.beams for request in engine.asked] == [4]
+    assert CliRunner().invoke(app, ["caption", "--beams", "99", str(photo_file)]).exit_code == 2
+
+
 def test_explain_writes_a_sheet_and_asks_again_with_a_part_hidden(engine: ScriptedEngine, tmp_path: Path) -> None:
     photo, sheet = tmp_path / "two.png", tmp_path / "map.png"
     two = Image.new("RGB", (40, 40), "blue")

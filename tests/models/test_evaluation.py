@@ -15,6 +15,7 @@ from tiny_checkpoint import set_photo
 from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest
 from visavis.models.processor import Processor
+from visavis.models.prompt import CAPTION_PROMPT
 from visavis.models.replies import NOT_A_PHOTO
 from visavis.models.training.evaluation import ask_all, collect_items, describe_model, evaluate
 from visavis.models.training.evaluation_items import (
@@ -153,6 +154,14 @@ async def test_each_picture_is_taken_once_with_all_its_questions(options: Evalua
     engine, answers = await _run(options, folder)
     assert sorted(engine.added) == ["a.png", "b.png", "c.png", "grey"]
     assert len(answers) == len(engine.requests) == 3 + 3 + 3 + 1 + (3 + 3)  # the last two once more, blind
+
+
+async def test_only_captions_are_searched_for_with_beams(options: EvaluationOptions) -> None:
+    engine = ScriptedAnswerer(lambda question, picture: "a dog", {})
+    await ask_all(engine, collect_items(options), lambda done, total: None, beams=4)
+    searched = {request.question for request in engine.requests if request.sampling.beams == 4}
+    assert searched == {CAPTION_PROMPT}
+    assert {request.sampling.beams for request in engine.requests} == {1, 4}
 
 
 async def test_the_first_failure_is_raised_as_it_is(options: EvaluationOptions, folder: Path) -> None:
