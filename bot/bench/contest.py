@@ -134,11 +134,13 @@ class Contest:
             self.results.curve.append({"people": people, "turns_per_s": outcome.turns_per_s, "first_ms": first_ms})
 
     async def _growth(self) -> float:
-        """The same question as turn 2 and as turn 20 of one conversation."""
-        person = crowd(_PROBES + 15, 1, 20)[0]
-        questions = (*person.questions[:19], person.questions[1])
-        turns = (await one_by_one(self.default, [Person(person.picture, questions)]))[0]
-        return turns[19].total_s / turns[1].total_s
+        """The same question as turn 2 and as turn 20 of a conversation, of several people the median."""
+        talkers = [
+            Person(person.picture, (*person.questions[:19], person.questions[1]))
+            for person in crowd(_PROBES + 15, self.plan.probed, 20)
+        ]
+        talks = await one_by_one(self.default, talkers)
+        return _median(turns[19].total_s / turns[1].total_s for turns in talks)
 
 
 def _median(values: Sequence[float] | object) -> float:
