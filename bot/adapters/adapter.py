@@ -15,17 +15,20 @@ from visavis.bot.adapters.message_run import LEASE_S, HandOver, MessageRun
 from visavis.bot.adapters.pace import Paces
 from visavis.bot.adapters.platform import (
     Incoming,
+    Limited,
     Platform,
     PlatformError,
     Refused,
     incoming_from_json,
     incoming_to_json,
 )
-from visavis.dialogue.errors import Busy, DialogueError, StoreUnavailable, UnknownTurn
+from visavis.bot.adapters.screen import LostLease
+from visavis.dialogue.errors import Busy, DialogueError, RateLimited, StoreUnavailable, UnknownTurn
 from visavis.dialogue.limits import Persona
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.rate_limits import Action
-from visavis.dialogue.store_channels import ChannelStore, Job
+from visavis.dialogue.store_channels import ChannelStore
+from visavis.dialogue.store_jobs import Job
 from visavis.dialogue.turns import Feedback
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,8 @@ log = logging.getLogger(__name__)
 RENEW_S = 3.0
 ACK_S = 2.0  # platforms want to hear within three seconds that a message has arrived
 SHOW_S = 5.0  # for a last edit while the process goes down
+LEAVE_S = 3.0  # for giving unfinished messages back to a store that may be slow
+MOST_AT_ONCE = 1_000  # messages; more are left to other processes, or to the platform to bring again
 MOST_DEATHS = 3  # a message that has ended three processes is the likeliest reason
 
 
@@ -67,19 +72,30 @@ class Adapter:
         """Take a message over and begin with it; False when it is a repeat. Quick, whatever the model is doing.
 
         Raises:
-            StoreUnavailable, Busy: it is not taken, and the platform should bring it again.
+            StoreUnavailable, Busy: it is not taken, and the platform should bring it again. RateLimited: too many wait
+                in its place, and it is dropped; that is said once in a while, otherwise it is False.
         """
         if self.is_draining:
             raise Busy("This process is going down.")
+        if len(self._tasks) >= MOST_AT_ONCE:
+            raise Busy("Too much is being asked at the moment; please try again later.")
         job = Job(incoming.id, incoming_to_json(incoming))
         try:
             async with asyncio.timeout(ACK_S):
                 taken = await self._channel.take(job, incoming.events or (incoming.id,), LEASE_S, incoming.place)
         except TimeoutError:
             raise StoreUnavailable("The conversation store does not answer in time.") from None
+        if taken is None:
+            return await self._drop(incoming)
         if taken:
             self._begin(incoming)
         return taken
+
+    async def _drop(self, incoming: Incoming) -> bool:
+        log.warning("a message is dropped: too many wait in its place")
+        if await self.once(f"full:{incoming.place}"):
+            raise RateLimited("Too many messages wait here for an answer; please ask again later.")
+        return False
 
     async def once(self, event: str) -> bool:
         """Whether an event that is no message is new; it counts as seen from now on. Raises `StoreUnavailable`."""
@@ -99,13 +115,21 @@ class Adapter:
             raise UnknownTurn("This is no answer that is still known here.")
         return found
 
-    async def stop(self, post: str) -> None:
-        """Stop the answer that stands in a message; raises `UnknownTurn`."""
-        await self._manager.turns.cancel(*await self.find(post))
+    async def stop(self, post: str, person: str = "") -> None:
+        """Stop the answer that stands in a message; raises `UnknownTurn`, and `UnknownSession` for a `person` who takes
+        no part in the conversation."""
+        session, turn = await self.find(post)
+        if person:
+            await self._manager.open_session(session, person)
+        await self._manager.turns.cancel(session, turn)
 
-    async def feedback(self, post: str, score: int) -> None:
-        """Keep what somebody thinks of an answer (-1, 0, 1); raises `UnknownTurn`."""
-        await self._manager.set_feedback(*await self.find(post), Feedback(score))
+    async def feedback(self, post: str, person: str, score: int, *, withdrawn: bool = False) -> None:
+        """Keep what somebody thinks of an answer (-1, 1), or no longer does; the sign of all votes is the feedback.
+        Raises `UnknownTurn`, and `UnknownSession` for a `person` who takes no part in the conversation."""
+        session, turn = await self.find(post)
+        await self._manager.open_session(session, person)
+        total = await self._channel.vote(session, turn, person, score, withdrawn=withdrawn)
+        await self._manager.set_feedback(session, turn, Feedback((total > 0) - (total < 0)))
 
     async def explain(self, post: str, person: str = "") -> bytes:
         """Where in the picture an answer came from, as a PNG; raises as `DialogueManager.explain`.
@@ -134,36 +158,42 @@ class Adapter:
         leaving = [*tasks, *([self._keeper] if self._keeper else [])]
         for task in leaving:
             task.cancel()
-        await asyncio.gather(*leaving, return_exceptions=True)
+        if leaving:  # a store that does not answer cannot be told; leases run out by themselves
+            await asyncio.wait(leaving, timeout=LEAVE_S)
 
     def _begin(self, incoming: Incoming, *, adopted: bool = False) -> None:
         pace = self._paces.of(incoming.channel)
         run = MessageRun(incoming, self._platform, self._manager, self._channel, pace, adopted=adopted)
-        task = asyncio.create_task(self._answer(run, incoming.id))
+        task = asyncio.create_task(self._answer(run, incoming.id, incoming.place))
         self._tasks[incoming.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(incoming.id, None))
 
-    async def _answer(self, run: MessageRun, id: str) -> None:
+    async def _answer(self, run: MessageRun, id: str, place: str) -> None:
         """The edge of a message: afterwards it is done, or another process has it."""
         try:
             await run.execute(lambda: self.is_draining)
-            await self._done(id)
+            await self._done(id, place)
         except (HandOver, asyncio.CancelledError):
             await self._channel.release(id)
+        except LostLease:
+            log.warning("a message has gone to another process, for this one was silent too long")
         except Refused as error:
             log.warning("an answer is not wanted on %s: %s", self._platform.name, error)
-            await self._channel.done(id)
+            await self._done(id, place)
+        except Limited as error:
+            log.error("an answer waits for %s: %s", self._platform.name, error)
+            await self._channel.renew([id], max(error.retry_after_s, LEASE_S))
         except (PlatformError, StoreUnavailable) as error:  # its lease runs out
             log.error("an answer could not be shown on %s and is tried again: %s", self._platform.name, error)
         except Exception:
             log.exception("a message could not be answered on %s", self._platform.name)
-            await self._channel.done(id)
+            await self._done(id, place)
 
-    async def _done(self, id: str) -> None:
+    async def _done(self, id: str, place: str) -> None:
         """The answer is shown: a store that is away is waited for, or it would be shown again."""
         while True:
             try:
-                return await self._channel.done(id)
+                return await self._channel.done(id, place)
             except StoreUnavailable:
                 await asyncio.sleep(RENEW_S)
 
@@ -171,8 +201,10 @@ class Adapter:
         """Keep what is being answered, and take up what others have left behind."""
         while True:
             try:
-                await self._channel.renew(list(self._tasks), LEASE_S)
-                for job in await self._channel.adopt(LEASE_S):
+                for lost in await self._channel.renew(list(self._tasks), LEASE_S):
+                    if lost in self._tasks:  # else it has ended meanwhile
+                        self._tasks[lost].cancel()
+                for job in await self._channel.adopt(LEASE_S) if len(self._tasks) < MOST_AT_ONCE else ():
                     await self._adopt(job)
             except DialogueError:
                 log.debug("the store does not answer; messages are kept as soon as it does")

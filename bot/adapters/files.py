@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 
-from visavis.bot.adapters.platform import FileLink, Limited
+from visavis.bot.adapters.platform import FileLink, Limited, wait_told
 from visavis.dialogue.errors import BadImage, UnsupportedImage
 from visavis.dialogue.images import too_many_bytes
 from visavis.dialogue.limits import ImageLimits
 
 TIMEOUT_S = 30.0
+_USUAL_WAIT_S = 5.0
 _TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
 _PAGES = (b"<!doctype", b"<html")
 
@@ -61,7 +62,7 @@ async def fetch_file(
 
 async def _read(response: httpx.Response, limits: ImageLimits) -> bytes:
     if response.status_code == 429:
-        raise Limited(_retry_after(response.headers.get("retry-after", "")))
+        raise Limited(wait_told(response.headers.get("retry-after"), _USUAL_WAIT_S))
     if response.status_code != 200:
         raise BadImage(f"The platform did not give the picture (status {response.status_code}); please post it again.")
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -80,10 +81,6 @@ async def _read(response: httpx.Response, limits: ImageLimits) -> bytes:
     if bytes(data[:64]).lstrip().lower().startswith(_PAGES):
         raise _web_page()
     return bytes(data)  # what is inside is checked from its header before a pixel is decoded, as of any upload
-
-
-def _retry_after(value: str) -> float:
-    return float(value) if value.isdecimal() else 5.0
 
 
 def _is_of(url: str, host: str) -> bool:

@@ -16,12 +16,13 @@ from visavis.bot.adapters.platform import (
     Ending,
     FileLink,
     Incoming,
+    NotPermitted,
     Outcome,
     Platform,
     PlatformError,
     incoming_to_json,
 )
-from visavis.bot.adapters.screen import Screen
+from visavis.bot.adapters.screen import LostLease, Screen
 from visavis.bot.adapters.text_commands import answer_command
 from visavis.dialogue.commands import Regenerate, TurnCommand
 from visavis.dialogue.errors import (
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 THINKING = "is looking …"
 LEASE_S = 15.0
 _STORE_PAUSE_S = 1.0
-_LINE_PAUSE_S, _LONGEST_LINE_S = 0.1, 120.0
+_LINE_PAUSE_S, _LONGEST_LINE_PAUSE_S, _LONGEST_LINE_S = 0.1, 2.0, 120.0
 _TURNS = uuid.UUID("7b0f4a2e-6f0c-5b3a-9d6e-2c1f0e8a4d51")
 Ended = tuple[str, Outcome]
 
@@ -83,13 +84,14 @@ class MessageRun:
         self._screen = Screen(self._reply, pace, platform.message_limit, self._keep)
         self._turn = turn_id(platform.name, incoming.id)
         self._session = ""
+        self._note = ""
         self._remembered: set[str] = set()
 
     async def execute(self, is_draining: Callable[[], bool]) -> None:
         """Answer the message.
 
         Raises:
-            HandOver. PlatformError: the platform does not show the answer. StoreUnavailable.
+            HandOver, LostLease. PlatformError: the platform does not show the answer. StoreUnavailable.
         """
         async with self._screen.drafting():
             try:
@@ -100,7 +102,7 @@ class MessageRun:
                 if isinstance(error, Busy) and is_draining():
                     raise HandOver from error
                 text, outcome = str(error), Outcome(Ending.FAILED, private=True)
-        await self._screen.finish(text, outcome)
+        await self._screen.finish(f"{text}\n\n{self._note}" if self._note else text, outcome)
 
     async def _outcome(self) -> Ended:
         async with self._in_order():
@@ -116,11 +118,12 @@ class MessageRun:
     @asynccontextmanager
     async def _in_order(self) -> AsyncIterator[None]:
         """While it is this message's turn in its place, over all processes."""
-        id, place = self._incoming.id, self._incoming.place
+        id, place, pause_s = self._incoming.id, self._incoming.place, _LINE_PAUSE_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_LINE_S):
-                while not await self._channel.is_first(id, place):  # noqa: ASYNC110 - it may be another process's
-                    await asyncio.sleep(_LINE_PAUSE_S)
+                while not await self._channel.is_first(id, place):  # the one before may be another process's
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_LINE_PAUSE_S)
         try:
             yield
         except Busy:  # perhaps because the process goes down: the next one gets the message, and its place in line
@@ -146,8 +149,12 @@ class MessageRun:
         incoming, manager = self._incoming, self._manager
         manager.rates.take(Action.TURN, incoming.person)
         text = clean_text(incoming.text, manager.limits)
+        opened = await patiently(self._reply.open)
         session = await open_place(incoming, manager, self._channel)
         self._session = session
+        if opened:
+            await self._keep()
+            await self._channel.bind(opened, session)
         if incoming.replaces:
             return await manager.regenerate(session, Regenerate(incoming.replaces, self._turn))
         images = await self._pictures(session)
@@ -166,6 +173,8 @@ class MessageRun:
         for link in earlier[max(len(earlier) - most + len(own), 0) :]:
             try:
                 images.append(await self._picture(session, link))
+            except NotPermitted as error:
+                self._note = str(error)
             except (BadImage, ImageTooLarge, UnsupportedImage) as error:
                 log.info("an earlier picture is passed over: %s", error)
         for link in own:
@@ -204,7 +213,9 @@ class MessageRun:
     async def _keep(self) -> None:
         """What has been shown, for another process and for the buttons below it."""
         state = dict(self._reply.state)
-        await self._channel.renew([self._incoming.id], LEASE_S, incoming_to_json(replace(self._incoming, state=state)))
+        record = incoming_to_json(replace(self._incoming, state=state))
+        if await self._channel.renew([self._incoming.id], LEASE_S, record):
+            raise LostLease
         for post in set(self._reply.posts) - self._remembered if self._session else ():
             await self._channel.remember(post, self._session, self._turn)
             self._remembered.add(post)

@@ -71,10 +71,12 @@ class Paces:
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """What a call gives, made again when the platform says that it may; not for longer than people would wait."""
+    """What a call gives, made again when the platform says that it may, unless that is later than people would wait."""
     for _ in range(_TRIES):
         try:
             return await call()
         except Limited as error:
-            await asyncio.sleep(min(error.retry_after_s, _LONGEST_WAIT_S))
+            if error.retry_after_s > _LONGEST_WAIT_S:
+                raise
+            await asyncio.sleep(error.retry_after_s)
     return await call()

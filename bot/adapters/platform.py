@@ -6,11 +6,13 @@ A platform turns its events into an `Incoming` and shows text in numbered messag
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
+from visavis.dialogue.errors import BadImage
 from visavis.dialogue.limits import ImageLimits
 
 
@@ -28,6 +30,19 @@ class Limited(PlatformError):
 
 class Refused(PlatformError):
     """It never will: the channel is gone, a permission is missing."""
+
+
+class NotPermitted(BadImage):
+    """The app may not read pictures: said even of those that are passed over when they are bad."""
+
+
+def wait_told(retry_after: str | None, usual_s: float) -> float:
+    """The seconds of a `Retry-After`; `usual_s` where it says none that can be read."""
+    try:
+        told_s = float(retry_after or "")
+    except ValueError:
+        return usual_s
+    return told_s if math.isfinite(told_s) and told_s >= 0 else usual_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +100,13 @@ class Ending(StrEnum):
     ANSWERED = "answered"
     STOPPED = "stopped"
     FAILED = "failed"
+    MORE = "more"  # of a part that is not the last one
     NOTICE = "notice"  # a reply of the adapter's own, such as a link code
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What stands below the last part of an answer: `turn` is empty where none was run.
+    """What stands below a part of an answer that has its end: `turn` is empty where none was run.
 
     can_explain: a picture was looked at, so that "show why" makes sense. private: for the person alone.
     suggestions: questions that could come next.
@@ -111,7 +127,8 @@ class Reply(Protocol):
 
     @property
     def state(self) -> dict[str, str]:
-        """What another process needs in order to go on, such as the ids of the messages that were posted."""
+        """What another process needs in order to go on, such as the ids of the messages that were posted; part 0's is
+        kept as "0"."""
         ...
 
     @property
@@ -124,8 +141,17 @@ class Reply(Protocol):
         a while."""
         ...
 
+    async def open(self) -> str:
+        """Of a question that stands nowhere yet: make it a message, once; the place of what follows. Else empty.
+
+        Raises:
+            DialogueError: a sentence for the person. PlatformError. Limited: it is asked again.
+        """
+        ...
+
     async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
-        """Let a part read `text`: post it, or edit what is there. With an `outcome` it is the last part, at its end.
+        """Let a part read `text`: post it, or edit what is there. With an `outcome` it has its end, and the whole
+        answer as well unless that is `Ending.MORE`.
 
         The same call may come again after a `PlatformError`, and in another process. `text` has at most
         `Platform.message_limit` characters and pings nobody.

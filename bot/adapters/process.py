@@ -10,23 +10,34 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from visavis.bot.adapters.adapter import Adapter
 from visavis.bot.adapters.platform import Limited, PlatformError
 from visavis.bot.conversations import Conversations
 from visavis.bot.gateway import log_at
-from visavis.bot.settings import Settings, load_settings
+from visavis.bot.settings import Settings, is_loopback, load_settings
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+LEAVE_S = 3.0  # for saying goodbye to a platform that may not answer
 REFUSED = 78  # EX_CONFIG: starting again would not help, and a crash does not end like that
 
 
 class SetupError(RuntimeError):
     """The platform does not let this app in; the message is one sentence of what to change."""
+
+
+def keeps_tokens(url: str) -> bool:
+    """Whether tokens may be sent there: it is encrypted, or on this machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and (parts.scheme in ("https", "wss") or is_loopback(parts.hostname or ""))
 
 
 class Service(Protocol):
@@ -57,10 +68,19 @@ async def run_service(service: Service, conversations: Conversations, stop: asyn
             async with service.adapter:
                 if await _connected(service, stop):
                     await stop.wait()
-                    await service.disconnect()
+                    await _within(LEAVE_S, service.disconnect())
                     await service.adapter.drain(drain_s)
         finally:
-            await service.aclose()
+            await _within(LEAVE_S, service.aclose())
+
+
+async def _within(limit_s: float, step: Coroutine[Any, Any, None]) -> None:
+    """Do it, or leave it: the process ends anyway."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await step
+    except TimeoutError:
+        log.warning("the platform does not answer; its connection is left behind")
 
 
 async def _connected(service: Service, stop: asyncio.Event) -> bool:
@@ -68,8 +88,7 @@ async def _connected(service: Service, stop: asyncio.Event) -> bool:
     pause_s = _FIRST_PAUSE_S
     while not stop.is_set():
         try:
-            await service.connect()
-            return True
+            return await _unless(stop, service.connect())
         except PlatformError as error:
             pause_s = max(pause_s, error.retry_after_s) if isinstance(error, Limited) else pause_s
             log.warning("%s; it is tried again in %.0f s", error, pause_s)
@@ -78,6 +97,20 @@ async def _connected(service: Service, stop: asyncio.Event) -> bool:
         except TimeoutError:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
     return False
+
+
+async def _unless(stop: asyncio.Event, step: Coroutine[Any, Any, None]) -> bool:
+    """Do it; False when it was time to end before it was done."""
+    doing, stopping = asyncio.create_task(step), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([doing, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            await doing
+        return doing.done()
+    finally:
+        for task in (doing, stopping):
+            task.cancel()
+        await asyncio.wait([doing, stopping], timeout=LEAVE_S)
 
 
 async def serve_platform(settings: Settings, make: MakeService) -> None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from visavis.bot.adapters.pace import Pace
-from visavis.bot.adapters.platform import Limited, Outcome, PlatformError, Refused, Reply
+from visavis.bot.adapters.platform import Ending, Limited, Outcome, PlatformError, Refused, Reply
 from visavis.bot.adapters.text import harmless, split_text
 from visavis.dialogue.errors import StoreUnavailable
 
@@ -17,11 +17,18 @@ log = logging.getLogger(__name__)
 _PAUSES_S = (0.5, 1, 2, 5, 10, 20, 30, 60, 60, 60, 60, 60, 60, 60, 60)
 """Between tries of a final text while the platform is out of reach; being told to wait does not count as one."""
 _GONE = "…"
+_MORE = Outcome(Ending.MORE)
 STATUS_S = 8.0  # a status is told again while there is no text: on some platforms it fades
+LEAVING_S = 2.0  # for a draft under way while the process goes down
+
+
+class LostLease(Exception):
+    """Another process has the message: this one shows nothing more."""
 
 
 class Screen:
-    """`keep` is called whenever the reply's state has changed; `limit` is what a message takes."""
+    """`limit` is what a message takes. `keep` keeps the reply's state, and the message for this process; it is called
+    before whatever is shown, and whenever the state has changed, and raises `LostLease`."""
 
     def __init__(self, reply: Reply, pace: Pace, limit: int, keep: Callable[[], Awaitable[None]]) -> None:
         self._reply = reply
@@ -29,7 +36,8 @@ class Screen:
         self._limit = limit
         self._keep = keep
         self._known = dict(reply.state)
-        self._shown: list[str] = []
+        known = sum(key.isdecimal() for key in reply.state)  # parts of which another process knows what stands there
+        self._shown: list[tuple[str, Outcome | None]] = [("", None)] * known
         self._text, self._status = "", ""
         self._changed, self._closing = asyncio.Event(), asyncio.Event()
 
@@ -45,15 +53,20 @@ class Screen:
         drafts = asyncio.create_task(self._draft())
         try:
             yield
-        finally:
             self._closing.set()
-            await drafts
+            await drafts  # a post that is under way may become one; nobody knows it yet
+        except BaseException:
+            self._closing.set()
+            await asyncio.wait([drafts], timeout=LEAVING_S)
+            raise
+        finally:
+            drafts.cancel()
 
     async def finish(self, text: str, outcome: Outcome) -> None:
         """Show the whole text and how it ended; waits as long as the platform says, and tries again if it is away.
 
         Raises:
-            PlatformError: it is away for too long. Refused: it does not want the text.
+            PlatformError: it is away for too long. Refused: it does not want the text. LostLease.
         """
         pauses = iter(_PAUSES_S)
         while True:
@@ -87,8 +100,11 @@ class Screen:
             if self._text.strip():
                 await self._put_all(self._text, None)
             elif self._status:
+                await self._hold()
                 await self._reply.status(self._status)
             await self._keep_state()
+        except LostLease:
+            self._closing.set()
         except Limited as error:
             self._pace.cool(error.retry_after_s)
             self._changed.set()
@@ -101,23 +117,30 @@ class Screen:
             log.exception("a draft could not be shown")
 
     async def _put_all(self, text: str, outcome: Outcome | None) -> None:
-        """Bring every part up to date, in order; those that an earlier attempt had and this one has not are emptied."""
+        """Bring every part up to date, in order. At the end, those that an earlier attempt had and this one has not are
+        emptied."""
         parts = split_text(harmless(text), self._limit) or [_GONE]
-        for number, part in enumerate(parts[:-1]):
+        wanted = [*((part, _MORE) for part in parts[:-1]), (parts[-1], outcome)]
+        if outcome is not None:
+            wanted += [(_GONE, _MORE)] * (len(self._shown) - len(parts))
+        for number, part in enumerate(wanted):
             if self._shown[number : number + 1] != [part]:
-                await self._put(number, part, None, paced=outcome is not None)
-        if outcome is not None or self._shown[len(parts) - 1 :] != parts[-1:]:
-            await self._put(len(parts) - 1, parts[-1], outcome, paced=outcome is not None)
-        for number in range(len(parts), len(self._shown)):
-            if self._shown[number] != _GONE:
-                await self._put(number, _GONE, None, paced=outcome is not None)
+                await self._put(number, *part, paced=outcome is not None)
 
     async def _put(self, number: int, text: str, outcome: Outcome | None, *, paced: bool) -> None:
         if paced:
             await self._pace.wait()
+        await self._hold()
         await self._reply.put(number, text, outcome)
-        self._shown[number : number + 1] = [text]
+        self._shown[number : number + 1] = [(text, outcome)]
         await self._keep_state()
+
+    async def _hold(self) -> None:
+        """Make sure that the message is still this process's: one that was frozen for a while may have lost it."""
+        try:
+            await self._keep()
+        except StoreUnavailable:
+            raise PlatformError("nobody knows whose message it is while the store is away") from None
 
     async def _keep_state(self) -> None:
         """A store that is away now may take it after the next change."""

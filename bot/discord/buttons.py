@@ -45,13 +45,3 @@ def pressed(interaction: discord.Interaction) -> tuple[Press, str] | None:
     data: Any = interaction.data or {}
     found = _NAME.fullmatch(str(data.get("custom_id", "")))
     return (Press(found[1]), found[2]) if found else None
-
-
-def without(message: discord.Message, press: Press) -> discord.ui.View:
-    """The buttons of a message but one."""
-    view = discord.ui.View.from_message(message, timeout=None)
-    for item in view.children:
-        if isinstance(item, discord.ui.Button) and (item.custom_id or "").startswith(f"visavis:{press}:"):
-            view.remove_item(item)
-    view.stop()
-    return view

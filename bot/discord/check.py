@@ -6,8 +6,9 @@ import discord
 from discord.http import Route
 
 from visavis.bot.adapters.platform import PlatformError
+from visavis.bot.adapters.process import SetupError
 from visavis.bot.discord.replies import platform_errors
-from visavis.bot.discord.service import BAD_TOKEN, NO_TOKEN, ask_for_no_voice
+from visavis.bot.discord.service import BAD_TOKEN, NO_TOKEN, ask_for_no_voice, check_address
 from visavis.bot.settings import Settings
 
 Finding = tuple[bool, str]
@@ -27,6 +28,10 @@ async def check_setup(settings: Settings) -> list[Finding]:
     """Each finding is whether it is well, and a sentence."""
     if not settings.discord_token:
         return [(False, NO_TOKEN)]
+    try:
+        check_address(settings.discord_api_url)
+    except SetupError as error:
+        return [(False, str(error))]
     if settings.discord_api_url is not None:
         Route.BASE = settings.discord_api_url.rstrip("/")
     ask_for_no_voice()

@@ -17,11 +17,11 @@ import discord
 
 from visavis.bot.adapters.adapter import Adapter
 from visavis.bot.adapters.platform import Incoming
-from visavis.bot.discord.buttons import Press, pressed, without
+from visavis.bot.discord.buttons import Press, pressed
 from visavis.bot.discord.conversions import from_interaction, from_message
 from visavis.bot.discord.preferences import GuildPreferences, Preferences
 from visavis.bot.discord.replies import NOBODY, ORIGINAL
-from visavis.dialogue.errors import Busy, DialogueError, UnknownTurn
+from visavis.dialogue.errors import Busy, DialogueError, StoreUnavailable, UnknownTurn
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,12 @@ class Desk:
     async def hear(self, message: discord.Message, bot_id: int) -> None:
         """A message, to the bot or not."""
         incoming = from_message(message, bot_id) or await self._followed(message, bot_id)
-        if incoming is None or not (await self._of(message)).allows(message.channel.id, parent_of(message.channel)):
+        if incoming is None or not await self._may_answer(message):
             return
         try:
             await self._adapter.accept(incoming)
-        except Busy:
-            log.info("a message came while this process goes down")
+        except Busy as error:
+            log.warning("a message is not answered: %s", error)
         except DialogueError as error:  # Discord does not bring it again
             with _shrugging():
                 await message.reply(str(error), nonce=incoming.id, mention_author=False, allowed_mentions=NOBODY)
@@ -71,9 +71,9 @@ class Desk:
         whisper: bool = False,
     ) -> None:
         """A command with a question, or one of the core's own commands."""
-        preferences = await self._of(interaction)
-        if not preferences.allows(interaction.channel_id, parent_of(interaction.channel)):
-            return await refuse(interaction, NOT_HERE)
+        preferences = await self._allowing(interaction)
+        if preferences is None:
+            return
         whisper = whisper or preferences.whisper
         original = await acknowledge(interaction, whisper=whisper)
         if original is None:
@@ -92,6 +92,8 @@ class Desk:
         press, owner = found
         if owner and owner != str(interaction.user.id):
             return await refuse(interaction, NOT_YOURS)
+        if await self._allowing(interaction) is None:
+            return
         await {Press.STOP: self._stop, Press.AGAIN: self._ask_again, Press.WHY: self._explain}[press](
             interaction, interaction.message
         )
@@ -124,8 +126,8 @@ class Desk:
         await self._adapter.stop(post)
 
     async def _ask_again(self, interaction: discord.Interaction, message: discord.Message) -> None:
-        """The button vanishes, which is the acknowledgement; the other answer comes below."""
-        if await answered(interaction.response.edit_message(view=without(message, Press.AGAIN))):
+        """The other answer comes below; the button stays, for that may fail."""
+        if await answered(interaction.response.defer()):
             async with _whispering(interaction):
                 _, turn = await self._adapter.find(str(message.id))
                 whisper = message.flags.ephemeral
@@ -143,10 +145,26 @@ class Desk:
         with _shrugging():
             await interaction.edit_original_response(content=WHERE, attachments=[picture], allowed_mentions=NOBODY)
 
-    async def _of(self, where: discord.Message | discord.Interaction) -> Preferences:
-        if isinstance(where, discord.Interaction):
-            return await self._preferences.of(where.guild_id)
-        return await self._preferences.of(where.guild.id if where.guild else None)
+    async def _allowing(self, interaction: discord.Interaction) -> Preferences | None:
+        """What a server has chosen, if that lets us answer here; else the person is told."""
+        try:
+            preferences = await self._preferences.of(interaction.guild_id)
+        except StoreUnavailable as error:
+            await refuse(interaction, str(error))
+            return None
+        if preferences.allows(interaction.channel_id, parent_of(interaction.channel)):
+            return preferences
+        await refuse(interaction, NOT_HERE)
+        return None
+
+    async def _may_answer(self, message: discord.Message) -> bool:
+        """Nothing is said where that may be unwanted."""
+        try:
+            preferences = await self._preferences.of(message.guild.id if message.guild else None)
+        except StoreUnavailable:
+            log.error("a message is not answered: the store does not tell whether its server wants that")
+            return False
+        return preferences.allows(message.channel.id, parent_of(message.channel))
 
 
 def parent_of(channel: object) -> int | None:

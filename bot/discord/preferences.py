@@ -38,16 +38,21 @@ class GuildPreferences:
         self._known: OrderedDict[int, tuple[float, Preferences]] = OrderedDict()
 
     async def of(self, guild: int | None) -> Preferences:
-        """A server's; while the store is away, what was last known, or nothing special."""
+        """A server's; while the store is away, what was last known. Where that is nothing, raises `StoreUnavailable`:
+        what the server may have chosen is not passed over."""
         if guild is None:
             return Preferences()
-        at, known = self._known.get(guild, (float("-inf"), Preferences()))
-        if time.monotonic() - at < _REMEMBERED_S:
+        at, known = self._known.get(guild, (float("-inf"), None))
+        if known is not None and time.monotonic() - at < _REMEMBERED_S:
             return known
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 return self._remember(guild, _from_fields(await self._store.settings(str(guild))))
         except (StoreUnavailable, TimeoutError):
+            if known is None:
+                raise StoreUnavailable(
+                    "The conversation store does not answer; please try again in a moment."
+                ) from None
             return known
 
     async def choose(

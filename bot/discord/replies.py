@@ -6,6 +6,7 @@ An interaction's token ends after a quarter of an hour; what is to be shown afte
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import aiohttp
 import discord
 
-from visavis.bot.adapters.platform import Incoming, Limited, Outcome, PlatformError, Refused
+from visavis.bot.adapters.platform import Incoming, Limited, Outcome, PlatformError, Refused, wait_told
 from visavis.bot.discord.buttons import buttons
 from visavis.bot.discord.conversions import without_previews
+
+log = logging.getLogger(__name__)
 
 TOKEN_IS_OVER = {10015, 10062, 50027}  # unknown webhook, unknown interaction, invalid webhook token
 TOO_MANY_EDITS = 30046
@@ -33,7 +36,7 @@ def platform_errors() -> Iterator[None]:
         raise Limited(error.retry_after) from error
     except discord.HTTPException as error:
         if error.status == 429:
-            raise Limited(float(error.response.headers.get("Retry-After", _BUSY_S))) from error
+            raise Limited(wait_told(error.response.headers.get("Retry-After"), _BUSY_S)) from error
         raise (PlatformError if error.status >= 500 else Refused)(f"Discord: {error}") from error
     except (aiohttp.ClientError, OSError, TimeoutError, KeyError) as error:  # a field that discord.py looks for
         # What such an error says of itself may hold the request's headers, with the token.
@@ -64,6 +67,10 @@ class DiscordReply:
         """Ids of messages."""
         return [id.rpartition("/")[2] for id in self._state.values()]
 
+    async def open(self) -> str:
+        """Every question stands somewhere."""
+        return ""
+
     async def status(self, text: str) -> None:
         """Shown in the place of the answer, with the button that stops it."""
         if text != self._told:
@@ -71,13 +78,10 @@ class DiscordReply:
             self._told = text
 
     async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
-        """As in `Reply`; buttons stand below the last part only."""
+        """As in `Reply`."""
         wants_one_reader = outcome is not None and outcome.private and self._incoming.can_whisper
         if wants_one_reader and not self._is_private and self._token_lives():
             return await self._whisper(text)
-        if part and str(part) not in self._state:
-            with contextlib.suppress(Refused):
-                await self._edit(self._state[str(part - 1)], {"view": None})
         await self._show(part, text, outcome)
 
     async def _show(self, part: int, text: str, outcome: Outcome | None) -> None:
@@ -85,6 +89,24 @@ class DiscordReply:
         shown = self._state.get(str(part)) or self._original(part)
         edited = await self._edit(shown, content) if shown else None
         self._state[str(part)] = edited or await self._post(part, content)
+        if shown and not edited:
+            await self._leave(shown)
+
+    async def _leave(self, shown: str) -> None:
+        """Take the buttons from a message that takes no more text: by the token, which may live a little longer, else
+        as a message of the channel."""
+        webhook: Any = self._webhook()
+        ways = [] if "/" in shown else [webhook.edit_message]
+        if shown.isdecimal() and not self._is_private:
+            channel = self._client().get_partial_messageable(int(self._address["channel"]))
+            ways.append(lambda id, view: channel.get_partial_message(int(id)).edit(view=view))
+        for edit in ways:
+            try:
+                with platform_errors():
+                    await edit(shown, view=None)
+                return
+            except PlatformError as error:
+                log.info("a button stays below what takes no more text: %s", error)
 
     def _original(self, part: int) -> str | None:
         """The message that an interaction was acknowledged with, unless it is gone."""
@@ -110,7 +132,8 @@ class DiscordReply:
 
     async def _post(self, part: int, content: dict[str, Any]) -> str:
         """A new message; its id for `state`. In a channel, the same nonce again is the same message."""
-        options = content | {"allowed_mentions": NOBODY, "suppress_embeds": True}
+        given = {name: value for name, value in content.items() if value is not None}
+        options = given | {"allowed_mentions": NOBODY, "suppress_embeds": True}
         with platform_errors():
             if self._token_lives():
                 sent = await self._webhook().send(**options, wait=True, ephemeral=self._is_private)
@@ -131,12 +154,11 @@ class DiscordReply:
         """To the person alone, in the place of an answer that all would have seen."""
         with platform_errors():
             webhook: Any = self._webhook()
-            original = self._original(0)
-            if original is not None:
+            for shown in {*self._state.values(), self._original(0) or ""} - {""}:
                 with contextlib.suppress(discord.NotFound):
-                    await webhook.delete_message(original)
-                self._original_is_gone = True
-                self._state.pop("0", None)
+                    await webhook.delete_message(shown)
+            self._original_is_gone = True
+            self._state.clear()
             await webhook.send(without_previews(text), wait=True, ephemeral=True, allowed_mentions=NOBODY)
 
     def _token_lives(self) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
+import aiohttp
 import discord
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
@@ -14,7 +16,7 @@ from yarl import URL
 from visavis.bot.adapters.adapter import Adapter
 from visavis.bot.adapters.files import fetch_file
 from visavis.bot.adapters.platform import FileLink, Incoming, PlatformError
-from visavis.bot.adapters.process import SetupError
+from visavis.bot.adapters.process import SetupError, keeps_tokens
 from visavis.bot.conversations import Conversations
 from visavis.bot.discord.commands import make_commands
 from visavis.bot.discord.desk import Desk
@@ -30,6 +32,7 @@ NAME = "discord"
 FILE_HOSTS = ("https://cdn.discordapp.com", "https://media.discordapp.net")
 LONGEST_LIMIT_S = 30.0  # what discord.py waits out itself; the core gives up drafts for longer ones
 READY_S = 30.0
+CALL_S = 20.0  # for one request; discord.py would leave it aiohttp's five minutes
 _AGAIN_S = 60.0
 NO_TOKEN = "VISAVIS_DISCORD_TOKEN is not set: docs/discord.md says where the token comes from."
 BAD_TOKEN = "Discord refuses the token: copy the bot's own once more (docs/discord.md) into VISAVIS_DISCORD_TOKEN."
@@ -61,8 +64,12 @@ class DiscordClient(discord.Client):
 
     async def setup_hook(self) -> None:
         """Between the login and the gateway."""
+        http: Any = self.http
+        http._HTTPClient__session._timeout = aiohttp.ClientTimeout(total=CALL_S)
         if self._api_url is not None:
-            DiscordWebSocket.DEFAULT_GATEWAY = URL((await self.http.request(Route("GET", "/gateway")))["url"])
+            gateway = str((await self.http.request(Route("GET", "/gateway")))["url"])
+            check_address(gateway)
+            DiscordWebSocket.DEFAULT_GATEWAY = URL(gateway)
         await self._commands.sync()
 
     async def on_connect(self) -> None:
@@ -134,6 +141,7 @@ class DiscordService:
     def __init__(self, settings: Settings, conversations: Conversations) -> None:
         if not settings.discord_token:
             raise SetupError(NO_TOKEN)
+        check_address(settings.discord_api_url)
         self._settings = settings
         self._token = settings.discord_token
         self._platform = DiscordPlatform(settings)
@@ -173,7 +181,8 @@ class DiscordService:
         client = DiscordClient(self._desk, self._settings)
         try:
             with platform_errors():
-                await client.login(self._token)
+                async with asyncio.timeout(READY_S):
+                    await client.login(self._token)
         except discord.LoginFailure:
             await client.close()
             raise SetupError(BAD_TOKEN) from None
@@ -206,6 +215,12 @@ class DiscordService:
         except (SetupError, PlatformError) as error:
             log.error("%s", error)
             return client
+
+
+def check_address(url: str | None) -> None:
+    """Raises `SetupError` for one that tokens must not be sent to."""
+    if url is not None and not keeps_tokens(url):
+        raise SetupError("VISAVIS_DISCORD_API_URL: expected an address with https, for the token is sent there.")
 
 
 def ask_for_no_voice() -> None:

@@ -10,10 +10,10 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from visavis.bot.adapters.platform import Limited, PlatformError, Refused
+from visavis.bot.adapters.platform import Limited, PlatformError, Refused, wait_told
 
 TIMEOUT_S = 20
-_USUAL_WAIT_S = 30.0  # when a limit does not say how long
+USUAL_WAIT_S = 30.0  # when a limit does not say how long
 _LIMITS = ("ratelimited", "rate_limited", "message_limit_exceeded")
 _PASSING = ("internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org")
 
@@ -63,8 +63,5 @@ def _reason(error: SlackApiError) -> PlatformError:
 
 
 def _retry_after(headers: Any) -> float:
-    value = next((value for name, value in dict(headers).items() if name.lower() == "retry-after"), None)
-    try:
-        return max(float(value), 0.0) if value is not None else _USUAL_WAIT_S
-    except ValueError:
-        return _USUAL_WAIT_S
+    told = next((value for name, value in dict(headers).items() if name.lower() == "retry-after"), None)
+    return wait_told(told, USUAL_WAIT_S)

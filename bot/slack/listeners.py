@@ -16,20 +16,18 @@ from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
 from visavis.bot.adapters.adapter import Adapter
-from visavis.bot.adapters.pace import patiently
 from visavis.bot.adapters.platform import Incoming
 from visavis.bot.adapters.text_commands import parse_command
 from visavis.bot.slack import messages as words
 from visavis.bot.slack.asides import Asides
-from visavis.bot.slack.calls import SlackRefused, answer
 from visavis.bot.slack.platform import SlackPlatform
-from visavis.dialogue.errors import DialogueError, UnknownTurn
+from visavis.dialogue.errors import DialogueError, RateLimited, UnknownSession, UnknownTurn
 
 log = logging.getLogger(__name__)
 
 COMMAND = re.compile(r"/.+")
+NOT_YOURS = "Only who takes part in this conversation may stop its answers."
 NOT_HERE = "I am not enabled in this channel."
-INVITE = "I cannot write there: please invite me to the channel first (`/invite`)."
 _WHY = ("show why", "show me why")
 _Body = dict[str, Any]
 
@@ -88,27 +86,35 @@ class Listeners:
             return
         if not is_meant and not await self._adapter.has_place(incoming.place):
             return
-        if not self._is_allowed(incoming):
+        if not self._is_allowed(incoming.channel):
             if is_meant and await self._adapter.once(incoming.id):
                 self._asides.go(self._asides.whisper(incoming.address, NOT_HERE))
         elif incoming.text.lower().strip(" ?!.") in _WHY and not incoming.files:
             if await self._adapter.once(incoming.id):
                 self._asides.go(self._asides.show_why(incoming.address, incoming.person, incoming.place))
         else:
-            await self._adapter.accept(incoming)
+            await self._accept(incoming)
 
-    def _is_allowed(self, incoming: Incoming) -> bool:
-        return incoming.is_private or not self._channels or incoming.channel in self._channels
-
-    async def _reaction(self, event: _Body) -> None:
-        score, item = words.reaction_score(str(event.get("reaction"))), event.get("item") or {}
-        if score is None or item.get("type") != "message":
-            return
-        score = score if event["type"] == "reaction_added" else 0
+    async def _accept(self, incoming: Incoming) -> None:
+        """Too many messages in one place are no failure of ours: Slack need not bring them again."""
         try:
-            await self._adapter.feedback(words.post_name(str(item["channel"]), str(item["ts"])), score)
-        except UnknownTurn:
-            log.debug("a reaction to something that is no answer")
+            await self._adapter.accept(incoming)
+        except RateLimited as error:
+            self._asides.go(self._asides.whisper(incoming.address, str(error)))
+
+    def _is_allowed(self, channel: str) -> bool:
+        return not self._channels or channel in self._channels or channel.startswith("D")
+
+    async def _reaction(self, event: _Body, body: _Body) -> None:
+        score, item = words.reaction_score(str(event.get("reaction"))), event.get("item") or {}
+        if score is None or item.get("type") != "message" or not self._is_allowed(str(item["channel"])):
+            return
+        post = words.post_name(str(item["channel"]), str(item["ts"]))
+        person = words.person(str(body.get("team_id") or ""), str(event["user"]))
+        try:
+            await self._adapter.feedback(post, person, score, withdrawn=event["type"] == "reaction_removed")
+        except (UnknownTurn, UnknownSession):
+            log.debug("a reaction to something that is no answer, or of somebody who takes no part")
 
     async def _thread_started(self, event: _Body) -> None:
         thread = event["assistant_thread"]
@@ -121,40 +127,39 @@ class Listeners:
             self._asides.go(self._asides.suggest(str(event["channel"])))
 
     async def _command(self, ack: Any, body: _Body) -> None:
+        """In the store before it is acknowledged; Slack does not bring a command again, so a failure is said."""
         text = str(body.get("text") or "").strip() or "help"
-        if parse_command(text) is not None:
-            await self._adapter.accept(words.incoming_command(body, text))
-        elif self._channels and str(body["channel_id"]) not in self._channels:
+        asks = parse_command(text) is None
+        if asks and not self._is_allowed(str(body["channel_id"])):
             await ack(NOT_HERE)
             return
-        else:
-            self._asides.go(self._open_thread(body, text))
-        await ack()
-
-    async def _open_thread(self, body: _Body, text: str) -> None:
-        """The question as a message in the channel, whose thread is the conversation."""
-        question = f"<@{body['user_id']}> asks:\n{words.escaped(text[: words.PLAIN_LIMIT])}"
         try:
-            channel = str(body["channel_id"])
-            root = await patiently(lambda: answer(self._client.chat_postMessage(channel=channel, text=question)))
-            id = f"{body['team_id']}:{body['channel_id']}:{root['ts']}"
-            await self._adapter.accept(words.incoming_question(body, str(root["ts"]), text, id))
-        except SlackRefused:
-            await self._platform.reply(words.incoming_command(body, text)).put(0, INVITE, None)
+            await self._adapter.accept(words.incoming_command(body, text, asks=asks))
+            await ack()
+        except DialogueError as error:
+            await ack(str(error))
 
     async def _stop(self, ack: Any, body: _Body) -> None:
         where = _container(body)
         try:
-            await self._adapter.stop(words.post_name(where["channel"], where["ts"]))
+            if self._is_allowed_or_told(where):
+                await self._adapter.stop(words.post_name(where["channel"], where["ts"]), _presser(body))
+        except UnknownSession:
+            self._asides.go(self._asides.whisper(where, NOT_YOURS))
         except UnknownTurn as error:
             self._asides.go(self._asides.whisper(where, str(error)))
         await ack()
 
     async def _why(self, ack: Any, body: _Body) -> None:
-        team = str(body["user"].get("team_id") or body["team"]["id"])
-        person = words.person(team, str(body["user"]["id"]))
-        self._asides.go(self._asides.show_why(_container(body), person))
+        where = _container(body)
+        if self._is_allowed_or_told(where):
+            self._asides.go(self._asides.show_why(where, _presser(body)))
         await ack()
+
+    def _is_allowed_or_told(self, where: dict[str, str]) -> bool:
+        if not self._is_allowed(where["channel"]):
+            self._asides.go(self._asides.whisper(where, NOT_HERE))
+        return self._is_allowed(where["channel"])
 
     async def _shortcut(self, ack: Any, body: _Body) -> None:
         """The dialog has to be asked for within three seconds, before anything else."""
@@ -164,9 +169,7 @@ class Listeners:
         where = {"channel": channel, "thread": thread, "user": str(body["user"]["id"])}
         if not files:
             self._asides.go(self._asides.whisper(where, "There is no picture in that message."))
-        elif self._channels and channel not in self._channels and not channel.startswith("D"):
-            self._asides.go(self._asides.whisper(where, NOT_HERE))
-        else:
+        elif self._is_allowed_or_told(where):
             dialog = words.question_dialog(json.dumps({"channel": channel, "thread": thread, "files": files}))
             self._asides.go(self._asides.call(self._client.views_open(trigger_id=body["trigger_id"], view=dialog)))
         await ack()
@@ -175,8 +178,12 @@ class Listeners:
         where = json.loads(view["private_metadata"])
         asked = {"team_id": body["team"]["id"], "user_id": body["user"]["id"], "channel_id": where["channel"]}
         question, id = words.dialog_question(view), f"view:{view['id']}"
-        await self._adapter.accept(words.incoming_question(asked, where["thread"], question, id, files=where["files"]))
+        await self._accept(words.incoming_question(asked, where["thread"], question, id, files=where["files"]))
         await ack()
+
+
+def _presser(body: _Body) -> str:
+    return words.person(str(body["user"].get("team_id") or body["team"]["id"]), str(body["user"]["id"]))
 
 
 def _container(body: _Body) -> dict[str, str]:

@@ -24,14 +24,17 @@ _SCORES = {"+1": 1, "thumbsup": 1, "-1": -1, "thumbsdown": -1}
 
 
 def is_heard(event: Json, bot_user: str) -> bool:
-    """Whether a person said it: not a bot (we least of all), not an edit, not a notice of Slack's."""
+    """Whether a person said it: not a bot (we least of all), not an edit, not a notice of Slack's. A mention that is
+    edited is told of anew, with nothing to tell it from the first time but `edited`."""
     user = event.get("user")
-    return bool(user) and user != bot_user and not event.get("bot_id") and event.get("subtype") in _HEARD_SUBTYPES
+    is_new = not event.get("bot_id") and not event.get("edited") and event.get("subtype") in _HEARD_SUBTYPES
+    return bool(user) and user != bot_user and is_new
 
 
 def is_mention(event: Json, bot_user: str) -> bool:
     """Whether the message is meant for us because it says so."""
-    return event.get("type") == "app_mention" or f"<@{bot_user}" in str(event.get("text") or "")
+    named = re.search(_mention(bot_user), str(event.get("text") or "")) if bot_user else None
+    return event.get("type") == "app_mention" or named is not None
 
 
 def mentions_others(event: Json) -> bool:
@@ -49,7 +52,7 @@ def incoming_message(event: Json, body: Json, bot_user: str) -> Incoming:
     address = {"channel": channel, "thread": thread, "ts": ts, "user": user, "team": user_team}
     return Incoming(
         id=id,
-        place=f"{team}:{channel}:{thread}",
+        place=place_of(team, channel, thread),
         person=person(user_team, user),
         channel=channel,
         text=plain_text(str(event.get("text") or ""), bot_user),
@@ -61,13 +64,13 @@ def incoming_message(event: Json, body: Json, bot_user: str) -> Incoming:
     )
 
 
-def incoming_question(body: Json, thread: str, text: str, id: str, *, files: Sequence[str] = ()) -> Incoming:
-    """A question by slash command or from the dialog of the shortcut, for a message that stands in `thread`."""
+def incoming_question(body: Json, thread: str, text: str, id: str, *, files: Sequence[str]) -> Incoming:
+    """A question from the dialog of the shortcut, for a message that stands in `thread`."""
     team, user = str(body["team_id"]), str(body["user_id"])
     channel = str(body["channel_id"])
     return Incoming(
         id=id,
-        place=f"{team}:{channel}:{thread}",
+        place=place_of(team, channel, thread),
         person=person(team, user),
         channel=channel,
         text=text,
@@ -78,18 +81,31 @@ def incoming_question(body: Json, thread: str, text: str, id: str, *, files: Seq
     )
 
 
-def incoming_command(body: Json, text: str) -> Incoming:
-    """A slash command that is no question; only the person sees the reply."""
+def incoming_command(body: Json, text: str, *, asks: bool) -> Incoming:
+    """A slash command: a question (`asks`) that is to have a thread of its own in the channel, or one of the core's
+    commands, whose reply only the person sees."""
     team, user, channel = str(body["team_id"]), str(body["user_id"]), str(body["channel_id"])
+    id = f"command:{body['trigger_id']}"
+    address = {"response_url": str(body["response_url"]), "user": user, "team": team, "channel": channel}
     return Incoming(
-        id=f"command:{body['trigger_id']}",
-        place=f"{team}:{channel}:command:{user}",
+        id=id,
+        place=place_of(team, channel, id if asks else f"command:{user}"),
         person=person(team, user),
         channel=channel,
         text=text,
         can_whisper=True,
-        address={"response_url": str(body["response_url"]), "user": user},
+        address=address | ({"asks": "1"} if asks else {}),
     )
+
+
+def root_text(user: str, text: str) -> str:
+    """A question by slash command as a message, whose thread is the conversation."""
+    return f"<@{user}> asks:\n{escaped(text[:PLAIN_LIMIT])}"
+
+
+def place_of(team: str, channel: str, thread: str) -> str:
+    """The name of a conversation's place."""
+    return f"{team}:{channel}:{thread}"
 
 
 def person(team: str, user: str) -> str:
@@ -118,7 +134,7 @@ def file_link(file: Json) -> FileLink:
 
 def plain_text(text: str, bot_user: str) -> str:
     """What the person typed: without our mention, links as they are read, and with `& < >` themselves."""
-    text = re.sub(rf"<@{re.escape(bot_user)}(\|[^<>]*)?>", " ", text) if bot_user else text
+    text = re.sub(_mention(bot_user), " ", text) if bot_user else text
     text = _BARE.sub(r"\1", _LABELLED.sub(r"\1", text))
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").strip()
 
@@ -181,6 +197,10 @@ def question_dialog(metadata: str) -> dict[str, Any]:
 def dialog_question(view: Json) -> str:
     """What was typed into the dialog."""
     return str(view["state"]["values"][QUESTION][QUESTION].get("value") or "")
+
+
+def _mention(user: str) -> str:
+    return rf"<@{re.escape(user)}(\|[^<>]*)?>"
 
 
 def _actions(*elements: dict[str, Any]) -> dict[str, Any]:

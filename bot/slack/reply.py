@@ -13,13 +13,17 @@ from typing import Any
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from visavis.bot.adapters.platform import Ending, Incoming, Limited, Outcome, PlatformError
-from visavis.bot.slack.calls import SlackRefused, Unclear, answer
-from visavis.bot.slack.messages import blocks, buttons, fallback, post_name
+from visavis.bot.adapters.platform import Ending, Incoming, Limited, Outcome, PlatformError, wait_told
+from visavis.bot.slack.calls import USUAL_WAIT_S, SlackRefused, Unclear, answer
+from visavis.bot.slack.messages import blocks, buttons, fallback, place_of, post_name, root_text
+from visavis.dialogue.errors import BadRequest
 
 log = logging.getLogger(__name__)
 
 _MOST_PROMPTS = 4
+INVITE = "I cannot write there: please invite me to the channel first (`/invite`)."
+_NOT_IN = ("not_in_channel", "channel_not_found")
+_ROOT = "root"  # the message with a question that came by slash command
 _CONTROL = "control"  # the message with the Stop button beside a stream, which can bear none
 _TOO_MUCH = (
     "invalid_blocks",
@@ -38,6 +42,7 @@ class SlackReply:
         self._client = client
         self._address = incoming.address
         self._is_private = incoming.is_private
+        self._question = incoming.text
         self._streams: dict[str, str] = {}  # part -> what was streamed into it
         self._inherited = set(self.state)  # shown by another process: perhaps still streams
         self._may_stream = True
@@ -49,7 +54,7 @@ class SlackReply:
 
     async def status(self, text: str) -> None:
         """Beside the thread; only some workspaces show it. Said again, it takes a while: then it can be stopped."""
-        if "thread" not in self._address or text == self._status == "":
+        if not self._thread or text == self._status == "":
             return
         if text and text == self._status:
             await self._show_control()
@@ -59,9 +64,30 @@ class SlackReply:
         except SlackRefused as error:
             log.debug("no status is shown: %s", error)
 
+    async def open(self) -> str:
+        """The question of a slash command as a message in the channel; its thread is the place."""
+        if "asks" not in self._address:
+            return ""
+        if _ROOT not in self.state:
+            await self._post_root()
+        return place_of(self._address["team"], self._address["channel"], self._thread)
+
+    async def _post_root(self) -> None:
+        where = {"channel": self._address["channel"], "text": root_text(self._address["user"], self._question)}
+        post: Any = self._client.chat_postMessage
+        try:
+            root = await answer(post(**where, **_QUIET))
+        except SlackRefused as error:
+            raise BadRequest(INVITE if error.code in _NOT_IN else f"I cannot write there. {error}.") from error
+        self.state[_ROOT] = str(root["ts"])
+
+    @property
+    def _thread(self) -> str:
+        return self._address.get("thread") or self.state.get(_ROOT, "")
+
     async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
         key = str(part)
-        if "response_url" in self._address:
+        if not self._thread:
             return await self._respond(text)
         if outcome is not None and outcome.private and not self._is_private and key not in self.state:
             return await self._end_privately(text)
@@ -74,7 +100,7 @@ class SlackReply:
             await self._update(key, text, outcome)
         else:
             await self._open(key, text, outcome)
-        if outcome is not None:
+        if outcome is not None and outcome.ending is not Ending.MORE:
             await self._clear()
             await self._suggest(outcome.suggestions[:_MOST_PROMPTS])
 
@@ -178,7 +204,7 @@ class SlackReply:
         except Exception as error:  # the library lets through whatever its HTTP client raises
             raise Unclear(f"Slack does not answer ({type(error).__name__})") from None
         if told.status_code == 429:
-            raise Limited(float(told.headers.get("Retry-After", 1)))
+            raise Limited(wait_told(told.headers.get("Retry-After"), USUAL_WAIT_S))
         if told.status_code >= 500:
             raise PlatformError(f"Slack cannot do it now ({told.status_code})")
         if told.status_code != 200:
@@ -214,7 +240,7 @@ class SlackReply:
 
     async def _call(self, method: str, **arguments: Any) -> Any:
         """A call about the thread."""
-        where = {"thread_ts": self._address["thread"]}
+        where = {"thread_ts": self._thread}
         if "channel_id" not in arguments:
             where["channel"] = self._address["channel"]
         return await answer(getattr(self._client, method)(**where, **arguments))

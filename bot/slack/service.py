@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import uvicorn
@@ -22,10 +20,10 @@ from starlette.routing import Route
 
 from visavis.bot.adapters.adapter import Adapter
 from visavis.bot.adapters.platform import PlatformError
-from visavis.bot.adapters.process import SetupError
+from visavis.bot.adapters.process import SetupError, keeps_tokens
 from visavis.bot.conversations import Conversations
 from visavis.bot.gateway import GatewayServer
-from visavis.bot.settings import Settings, is_loopback
+from visavis.bot.settings import Settings
 from visavis.bot.slack.calls import TIMEOUT_S, SlackRefused, answer, web_client
 from visavis.bot.slack.listeners import Listeners
 from visavis.bot.slack.platform import SlackPlatform
@@ -130,8 +128,12 @@ class SlackService:
             missing = 0 if is_there else missing + 1
             if missing >= 3:
                 missing = 0
-                with contextlib.suppress(PlatformError):
+                try:
                     await self._open_socket()
+                except SlackRefused as error:  # such as a token that was revoked: only the operator can help
+                    log.error("nothing is heard of Slack any more: %s", error)
+                except PlatformError as error:
+                    log.warning("nothing is heard of Slack at the moment: %s", error)
 
 
 class _EventServer:
@@ -144,7 +146,7 @@ class _EventServer:
             Route("/healthz", lambda _: PlainTextResponse("ok")),
         ]
         config = uvicorn.Config(
-            Starlette(routes=routes), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5
+            Starlette(routes=routes), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
         )
         self._server = GatewayServer(config)
         self._serving: asyncio.Task[None] | None = None
@@ -182,8 +184,7 @@ def check_tokens(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and not value.startswith(prefix):
             raise SetupError(f"VISAVIS_{name.upper()}: expected a token that begins with {prefix}.")
-    api = urlsplit(settings.slack_api_url)
-    if not api.hostname or (api.scheme != "https" and not is_loopback(api.hostname)):
+    if not keeps_tokens(settings.slack_api_url):
         raise SetupError("VISAVIS_SLACK_API_URL: expected an address with https, for the tokens are sent there.")
     if not settings.slack_bot_token:
         raise SetupError("Slack needs VISAVIS_SLACK_BOT_TOKEN; docs/slack.md tells where to find it.")

@@ -1,10 +1,17 @@
 """A platform that is a list of messages, and does to the adapter what real ones do: limits, outages, refusals."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from visavis.bot.adapters.platform import FileLink, Incoming, Limited, Outcome, PlatformError
+from scripted_chat_model import ScriptedChatModel
+
+from visavis.bot.adapters.adapter import Adapter
+from visavis.bot.adapters.platform import Ending, FileLink, Incoming, Limited, Outcome, PlatformError
+from visavis.bot.conversations import Conversations
+from visavis.bot.settings import Settings
 from visavis.dialogue.limits import ImageLimits
 
 
@@ -65,6 +72,9 @@ class FakeReply:
     async def status(self, text: str) -> None:
         self.platform.statuses.append(text)
 
+    async def open(self) -> str:
+        return ""
+
     async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
         platform = self.platform
         now = asyncio.get_running_loop().time()
@@ -76,7 +86,33 @@ class FakeReply:
         assert len(text) <= platform.message_limit
         post = self.state.setdefault(str(part), f"{self.incoming.id}/{part}")
         platform.messages[post] = text
-        platform.puts.append((text, outcome is not None))
-        if outcome is not None:
+        has_ended = outcome is not None and outcome.ending is not Ending.MORE
+        platform.puts.append((text, has_ended))
+        if outcome is not None and has_ended:
             platform.endings[self.incoming.id] = outcome
             platform.ended.set()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, platform: FakePlatform, model: ScriptedChatModel | None = None
+) -> AsyncIterator[tuple[Adapter, Conversations]]:
+    conversations = Conversations(settings, model or ScriptedChatModel())
+    adapter = Adapter(platform, conversations.manager, conversations.store.channel(platform.name))
+    async with conversations, adapter:
+        yield adapter, conversations
+
+
+async def settled(adapter: Adapter) -> None:
+    await until(lambda: not adapter._tasks)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - there is no event of it
+            await asyncio.sleep(0.01)
+
+
+def message(id: str = "m1", text: str = "what is this?", **more: Any) -> Incoming:
+    fields: dict[str, Any] = {"place": "room", "person": "fake:ann", "channel": "c", "text": text, "events": (id,)}
+    return Incoming(id, **{**fields, **more})

@@ -96,6 +96,7 @@ class SlackStandIn:
         self.deliveries: dict[str, Delivery] = {}
         self.file_tokens: list[str | None] = []
         self.file_faults: list[int] = []  # seconds to wait
+        self.hook_faults: list[str] = []  # what is said of the seconds to wait
         self._next = 0
         self._changed = asyncio.Event()
         self._turn = 0
@@ -186,6 +187,26 @@ class SlackStandIn:
         await self.until(lambda: bool(self.sockets))
         self._turn += 1
         await self.sockets[self._turn % len(self.sockets)].send_text(json.dumps(envelope))
+
+    async def command(self, text: str, channel: str = ROOM, *, trigger: str = "", user: str = ANN) -> Delivery:
+        """Somebody types our slash command."""
+        body = {"command": "/visavis", "text": text, "team_id": TEAM, "channel_id": channel, "user_id": user}
+        body |= {"trigger_id": trigger or self.trigger(), "response_url": f"{self.url}/hook/1"}
+        return await self.send("slash_commands", body)
+
+    async def press(self, action: str, ts: str, thread: str, user: str = ANN) -> Delivery:
+        """Somebody presses a button below a message."""
+        container = {"type": "message", "message_ts": ts, "channel_id": ROOM, "thread_ts": thread}
+        payload = {"type": "block_actions", "team": {"id": TEAM}, "user": {"id": user}, "container": container}
+        payload |= {"channel": {"id": ROOM}, "trigger_id": self.trigger()}
+        payload |= {"actions": [{"type": "button", "action_id": action, "block_id": "b"}]}
+        return await self.send("interactive", payload)
+
+    async def react(self, reaction: str, ts: str, user: str = ANN, *, added: bool = True) -> Delivery:
+        """Somebody adds a reaction to a message of the bot's, or takes it away."""
+        item = {"type": "message", "channel": ROOM, "ts": ts}
+        event = {"type": "reaction_added" if added else "reaction_removed", "user": user, "reaction": reaction}
+        return await self.tell(event | {"item": item, "item_user": BOT})
 
     def trigger(self) -> str:
         self._next += 1
@@ -364,6 +385,8 @@ class SlackStandIn:
         found = [one for one in self.messages.values() if one.channel == channel and root in (one.ts, one.thread_ts)]
         if not found:
             raise ApiFault("thread_not_found")
+        oldest, latest = arguments.get("oldest", "0"), arguments.get("latest", "9")  # their lengths are all the same
+        found = [one for one in found if one.ts == root or oldest <= one.ts <= latest]  # the root is always there
         start = int(arguments.get("cursor") or 0)
         limit = min(int(arguments.get("limit", 100)), 2)  # Slack may always give fewer than asked for
         more = start + limit < len(found)
@@ -425,6 +448,8 @@ class SlackStandIn:
         return PlainTextResponse("OK - 1")
 
     async def _hook(self, request: Request) -> Response:
+        if self.hook_faults:
+            return PlainTextResponse("", 429, {"Retry-After": self.hook_faults.pop()})
         self.responses.append(await request.json())
         self._changed.set()
         return PlainTextResponse("ok")

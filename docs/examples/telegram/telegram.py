@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -21,9 +22,10 @@ from visavis.bot.adapters.platform import FileLink, Incoming, Limited, Outcome, 
 from visavis.bot.adapters.process import SetupError, main
 from visavis.bot.conversations import Conversations
 from visavis.bot.settings import Settings
-from visavis.dialogue.errors import DialogueError
+from visavis.dialogue.errors import RateLimited
 from visavis.dialogue.limits import ImageLimits
 
+log = logging.getLogger(__name__)
 POLL_S = 30
 
 
@@ -63,6 +65,9 @@ class TelegramReply:
 
     async def status(self, text: str) -> None:
         await self._api.call("sendChatAction", chat_id=self._chat, action="typing")
+
+    async def open(self) -> str:
+        return ""
 
     async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
         message = self.state.get(str(part))
@@ -149,11 +154,21 @@ class TelegramService:
         while True:
             try:
                 for update in await self._api.call("getUpdates", offset=offset, timeout=POLL_S):
-                    if (incoming := incoming_update(update)) is not None:
-                        await self.adapter.accept(incoming)
+                    await self._hear(update)
                     offset = update["update_id"] + 1
-            except (PlatformError, DialogueError):
+            except Limited as error:
+                await asyncio.sleep(error.retry_after_s)
+            except Exception as error:
+                log.warning("updates are asked for again: %s", error)
                 await asyncio.sleep(1)
+
+    async def _hear(self, update: dict[str, Any]) -> None:
+        try:
+            incoming = incoming_update(update)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # one that is not as documented
+            return log.error("an update cannot be read: %r", error)
+        with contextlib.suppress(RateLimited):  # too many wait in that chat
+            await self.adapter.accept(incoming) if incoming else None
 
     async def disconnect(self) -> None:
         if self._polling is not None:

@@ -1,14 +1,12 @@
 """The core of the platform adapters on a real store with a fake platform and a scripted model."""
 
 import asyncio
-import contextlib
 import io
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from fake_platform import FakePlatform
+from fake_platform import FakePlatform, message, running, settled, until
 from PIL import Image
 from scripted_chat_model import ScriptedChatModel
 
@@ -18,55 +16,14 @@ from visavis.bot.adapters.message_run import turn_id
 from visavis.bot.adapters.platform import (
     Ending,
     FileLink,
-    Incoming,
     Limited,
     PlatformError,
     Refused,
     incoming_from_json,
     incoming_to_json,
 )
-from visavis.bot.conversations import Conversations
 from visavis.bot.settings import Settings, load_settings
 from visavis.dialogue.errors import StoreUnavailable, UnknownSession, UnknownTurn
-from visavis.dialogue.store_client import connect
-
-
-@contextlib.asynccontextmanager
-async def running(
-    settings: Settings, platform: FakePlatform, model: ScriptedChatModel | None = None
-) -> AsyncIterator[tuple[Adapter, Conversations]]:
-    conversations = Conversations(settings, model or ScriptedChatModel())
-    adapter = Adapter(platform, conversations.manager, conversations.store.channel(platform.name))
-    async with conversations, adapter:
-        yield adapter, conversations
-
-
-@pytest.fixture(autouse=True)
-async def empty_store(store_url: str) -> None:
-    """A turn that another test left behind would be taken up by the next one."""
-    redis = connect(store_url)
-    await redis.flushall()
-    await redis.aclose()
-
-
-async def settled(adapter: Adapter) -> None:
-    await until(lambda: not adapter._tasks)
-
-
-@pytest.fixture
-def platform() -> FakePlatform:
-    return FakePlatform()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - there is no event of it
-            await asyncio.sleep(0.01)
-
-
-def message(id: str = "m1", text: str = "what is this?", **more: Any) -> Incoming:
-    fields: dict[str, Any] = {"place": "room", "person": "fake:ann", "channel": "c", "text": text, "events": (id,)}
-    return Incoming(id, **{**fields, **more})
 
 
 def shown_images(model: ScriptedChatModel, call: int = -1) -> list[str]:
@@ -379,7 +336,7 @@ async def test_a_message_that_ends_one_process_after_the_other_is_given_up(
     settings: Settings, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(settings, platform) as (adapter, conversations):
-        channel = conversations.store.channel(platform.name)
+        channel: Any = adapter._channel
         dead = Adapter(platform, conversations.manager, channel)
         dead._begin = lambda incoming, adopted=False: None  # type: ignore[method-assign]
         await dead.accept(message())

@@ -1,9 +1,8 @@
 """`link`, `forget` and their like as messages on two platforms, on a real store."""
 
 import pytest
-from fake_platform import FakePlatform
+from fake_platform import FakePlatform, message, running
 from scripted_chat_model import ScriptedChatModel
-from test_adapter import empty_store, message, running  # noqa: F401 - the fixture is used by being here
 
 from visavis.bot.adapters.platform import Ending
 from visavis.bot.adapters.text_commands import parse_command

@@ -123,7 +123,7 @@ async def test_a_mention_of_a_slow_model_can_be_stopped_by_who_has_asked_alone(
         assert texts(await answers(standin, place)) == ["(stopped)"]
 
 
-async def test_regenerate_asks_again_below_and_only_once(
+async def test_regenerate_asks_again_below_and_may_be_pressed_again(
     standin: Discord, place: Json, bot: Bot, model: Speaker, photo: bytes
 ) -> None:
     people = standin.people
@@ -133,7 +133,7 @@ async def test_regenerate_asks_again_below_and_only_once(
     people.press(people.anna, first, "Regenerate")
     [second] = await people.until(lambda: [one for one in people.shown(place) if one["content"] == "a blue square"])
     await people.until(lambda: "Regenerate" in labels(second))
-    assert labels(first) == ["Show why"]
+    assert labels(first) == ["Regenerate", "Show why"]
     assert asked_words(model) == ["what is this?"]
 
 

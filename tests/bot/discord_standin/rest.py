@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ class Rest:
         self._platform = platform
         self._gateway = gateway
         self.is_down = False
+        self.hangs = False  # it takes requests, and never answers
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=64 * 2**20)
@@ -66,6 +68,8 @@ class Rest:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             self._platform.requests.append((request.method, request.path.removeprefix(API)))
+            if self.hangs:
+                await asyncio.Event().wait()
             if self.is_down:
                 return web.Response(status=503, text="upstream connect error")
             verdict = self._platform.buckets.take(*_bucket(request))

@@ -277,7 +277,7 @@ async def test_stop_ends_the_answer_from_any_process(slack: SlackStandIn, answer
         await slack.tell(slack.event(asked))
         await slack.until(lambda: slack.of_bot(asked.ts) and "[Stop]" in slack.of_bot(asked.ts)[0].shown)
         await asyncio.sleep(0.2)
-        delivery = await press(slack, "visavis_stop", slack.of_bot(asked.ts)[0].ts, asked.ts)
+        delivery = await slack.press("visavis_stop", slack.of_bot(asked.ts)[0].ts, asked.ts)
         assert delivery.acked.is_set()
         (answer,) = await slack.answered(asked.ts)
     assert answer.shown.rstrip().endswith("(stopped)")
@@ -294,25 +294,11 @@ async def test_an_answer_that_has_not_begun_can_be_stopped_too(
         (control,) = slack.of_bot(asked.ts)
         while await service.adapter._channel.recall(f"{ROOM}:{control.ts}") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        await press(slack, "visavis_stop", control.ts, asked.ts)
+        await slack.press("visavis_stop", control.ts, asked.ts)
         await slack.until(lambda: any("(stopped)" in one.shown for one in slack.of_bot(asked.ts)))
         (answer,) = await slack.answered(asked.ts)
     assert answer.shown == "(stopped)"
     assert control.ts != answer.ts
-
-
-async def press(slack: SlackStandIn, action: str, ts: str, thread: str, user: str = ANN) -> Any:
-    container = {"type": "message", "message_ts": ts, "channel_id": ROOM, "thread_ts": thread}
-    payload = {
-        "type": "block_actions",
-        "team": {"id": TEAM},
-        "user": {"id": user},
-        "container": container,
-        "channel": {"id": ROOM},
-        "trigger_id": slack.trigger(),
-        "actions": [{"type": "button", "action_id": action, "block_id": "b"}],
-    }
-    return await slack.send("interactive", payload)
 
 
 async def test_the_heat_map_is_uploaded_into_the_thread_by_button_or_by_word(
@@ -323,13 +309,13 @@ async def test_the_heat_map_is_uploaded_into_the_thread_by_button_or_by_word(
         await slack.tell(slack.event(asked))
         (answer,) = await slack.answered(asked.ts)
         slack.faults["files.completeUploadExternal"] = [limited(1)]
-        await press(slack, "visavis_why", answer.ts, asked.ts)
+        await slack.press("visavis_why", answer.ts, asked.ts)
         await slack.until(lambda: slack.shared)
         word = slack.say("Show why?", thread=asked.ts)
         for _ in range(2):
             await slack.tell(slack.event(word), "Ev9")
         await slack.until(lambda: len(slack.shared) == 2)
-        await press(slack, "visavis_why", "1.1", asked.ts)
+        await slack.press("visavis_why", "1.1", asked.ts)
         await slack.until(lambda: slack.whispers)
     assert [one["thread_ts"] for one in slack.shared] == [asked.ts] * 2
     assert all(data.startswith(b"\x89PNG") for data in slack.uploads.values())
@@ -344,17 +330,11 @@ async def test_thumbs_become_feedback(slack: SlackStandIn, answering: Answering)
         await slack.until(lambda: not service.adapter._tasks)
         session, _ = await service.adapter.find(f"{ROOM}:{answer.ts}")
         scores = []
-        for type, reaction in (
-            ("reaction_added", "+1"),
-            ("reaction_added", "thumbsdown::skin-tone-3"),
-            ("reaction_added", "tada"),
-            ("reaction_removed", "-1"),
-        ):
-            item = {"type": "message", "channel": ROOM, "ts": answer.ts}
-            await slack.tell({"type": type, "user": ANN, "reaction": reaction, "item": item, "item_user": BOT})
+        for added, reaction in ((True, "+1"), (True, "thumbsdown::skin-tone-3"), (True, "tada"), (False, "-1")):
+            await slack.react(reaction, answer.ts, added=added)
             (exchange,) = (await service.adapter._manager.history(session)).exchanges
             scores.append(exchange.answer.feedback.score if exchange.answer.feedback else None)
-        await slack.tell({"type": "reaction_added", "user": ANN, "reaction": "+1", "item": item | {"ts": asked.ts}})
+        await slack.react("+1", asked.ts)
     assert scores == [1, -1, -1, 0]
 
 
@@ -362,22 +342,16 @@ async def test_the_slash_command_opens_a_thread_and_says_commands_to_one_person_
     slack: SlackStandIn, answering: Answering
 ) -> None:
     async with answering():
-
-        async def command(text: str, channel: str = ROOM) -> Any:
-            body = {"command": "/visavis", "text": text, "team_id": TEAM, "channel_id": channel, "user_id": ANN}
-            body |= {"trigger_id": slack.trigger(), "response_url": f"{slack.url}/hook/1"}
-            return await slack.send("slash_commands", body)
-
         slack.faults["chat.postMessage"] = [limited(1)]
-        assert (await command("what is <b> this?")).acked.is_set()
+        assert (await slack.command("what is <b> this?")).acked.is_set()
         await slack.until(lambda: slack.of_bot())
         root = slack.of_bot()[0]
         await slack.answered(root.ts)
         assert root.text == f"<@{ANN}> asks:\nwhat is &lt;b&gt; this?"
-        await command("link")
+        await slack.command("link")
         await slack.until(lambda: slack.responses)
         assert "link " in slack.responses[0]["text"]
-        await command("hello", channel="C0ELSEWHERE")
+        await slack.command("hello", "C0ELSEWHERE")
         await slack.until(lambda: len(slack.responses) == 2)
         assert "invite" in slack.responses[1]["text"]
     assert all(one["response_type"] == "ephemeral" for one in slack.responses)
@@ -588,7 +562,7 @@ async def test_heat_maps_count_as_requests(
         asked = slack.say(ASK, files=[slack.add_file(photo)])
         await slack.tell(slack.event(asked))
         (answer,) = await slack.answered(asked.ts)
-        await press(slack, "visavis_why", answer.ts, asked.ts)
+        await slack.press("visavis_why", answer.ts, asked.ts)
         await slack.tell(slack.event(slack.say("Show why?", thread=asked.ts)))
         await slack.until(lambda: len(slack.shared) == 2)
     assert asking == [f"slack:{TEAM}-{ANN}"] * 2

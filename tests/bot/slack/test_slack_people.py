@@ -1,0 +1,258 @@
+"""Who may do what in Slack, and what is done once: commands, buttons, thumbs, edits, long threads, missing scopes."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from scripted_chat_model import ScriptedChatModel
+from slack_rules import ApiFault
+from slack_running import Answering
+from slack_stand_in import ANN, BOB, BOT, DM, ROOM, Message, SlackStandIn
+from test_slack import pictures, question
+
+from visavis.bot.adapters import adapter as adapter_module
+from visavis.bot.slack import service as service_module
+from visavis.bot.slack.service import SlackService
+from visavis.dialogue.errors import StoreUnavailable
+
+ASK = f"<@{BOT}> what is this?"
+
+
+async def test_a_question_by_slash_command_is_stored_before_it_is_acknowledged(
+    slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with answering() as service:
+        with monkeypatch.context() as patch:
+            patch.setattr(service.adapter._channel, "take", _away)
+            told = await slack.command("what is this?")
+        assert "store does not answer" in str(told.payload)
+        assert not slack.of_bot()
+        asked = await slack.command("what is that?")
+        assert asked.acked.is_set()
+        await slack.until(lambda: slack.of_bot())
+        await slack.answered(slack.of_bot()[0].ts)
+
+
+async def _away(*_: Any) -> bool:
+    raise StoreUnavailable("The conversation store does not answer; please try again in a moment.")
+
+
+async def test_a_slash_command_that_comes_again_is_answered_once_by_all_processes(
+    slack: SlackStandIn, answering: Answering
+) -> None:
+    model = ScriptedChatModel()
+    async with answering(model), answering(model):
+        trigger = slack.trigger()
+        for _ in range(4):
+            assert (await slack.command("what is this?", trigger=trigger)).acked.is_set()
+        await slack.until(lambda: slack.of_bot())
+        (root,) = [one for one in slack.of_bot() if one.thread_ts is None]
+        await slack.answered(root.ts)
+        again = slack.say("and its color?", thread=root.ts)
+        await slack.tell(slack.event(again))
+        await slack.answered(root.ts, count=2)
+    assert [len(one) for one in model.asked] == [1, 3]
+    assert len(slack.of_bot()) == 3
+
+
+async def test_who_asks_too_often_by_slash_command_is_told_alone_and_nothing_is_posted(
+    slack: SlackStandIn, answering: Answering
+) -> None:
+    async with answering(turns_per_minute=1):
+        await slack.command("what is this?")
+        await slack.until(lambda: slack.of_bot())
+        await slack.answered(slack.of_bot()[0].ts)
+        await slack.command("and that?")
+        await slack.until(lambda: slack.responses)
+    assert "please wait" in slack.responses[0]["text"]
+    assert [one.thread_ts for one in slack.of_bot()].count(None) == 1
+
+
+async def test_a_slash_command_that_a_process_leaves_behind_is_posted_once(
+    slack: SlackStandIn, answering: Answering
+) -> None:
+    words = " ".join(f"w{number}" for number in range(40))
+    async with answering(ScriptedChatModel(answer=words, pause_s=0.5), drain_s=0):
+        await slack.command("what is this?")
+        await slack.until(lambda: len(slack.of_bot()) > 1)
+    async with answering(ScriptedChatModel(answer=words)):
+        (root,) = [one for one in slack.of_bot() if one.thread_ts is None]
+        await slack.until(lambda: any(one.shown.split() == words.split() for one in slack.of_bot(root.ts)))
+        await slack.answered(root.ts)
+    assert [one.thread_ts for one in slack.of_bot()].count(None) == 1
+
+
+async def test_a_hook_that_says_in_words_when_to_come_again_is_tried_again(
+    slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visavis.bot.slack.reply.USUAL_WAIT_S", 0.1)
+    slack.hook_faults = ["Wed, 21 Oct 2026 07:28:00 GMT"]
+    async with answering():
+        await slack.command("help")
+        await slack.until(lambda: slack.responses)
+    assert "picture" in slack.responses[0]["text"]
+
+
+async def test_the_allow_list_holds_for_commands_buttons_and_thumbs_but_not_in_direct_messages(
+    slack: SlackStandIn, answering: Answering
+) -> None:
+    async with answering() as service:
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        (answer,) = await slack.answered(asked.ts)
+        await settled(service)
+    async with answering(slack_channels=("C0SECRET",)) as service:
+        assert "not enabled" in str((await slack.command("what is this?")).payload)
+        await slack.press("visavis_why", answer.ts, asked.ts)
+        await slack.press("visavis_stop", answer.ts, asked.ts)
+        await slack.until(lambda: len(slack.whispers) == 2)
+        await slack.react("+1", answer.ts)
+        assert await scores(service, answer) == [None]
+        await slack.command("what is this?", DM)
+        await slack.until(lambda: slack.of_bot(channel=DM))
+        await slack.answered(slack.of_bot(channel=DM)[0].ts, DM)
+    assert all("not enabled" in one["text"] for one in slack.whispers)
+
+
+async def settled(service: SlackService) -> None:
+    async with asyncio.timeout(60):
+        while service.adapter._tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def scores(service: SlackService, answer: Message) -> list[int | None]:
+    session, _ = await service.adapter.find(f"{ROOM}:{answer.ts}")
+    exchanges = (await service.adapter._manager.history(session)).exchanges
+    return [one.answer.feedback.score if one.answer.feedback else None for one in exchanges]
+
+
+async def test_only_who_takes_part_may_stop_an_answer(slack: SlackStandIn, answering: Answering) -> None:
+    slack.faults["chat.startStream"] = [ApiFault("unknown_method")]
+    async with answering(ScriptedChatModel(answer="on and " * 900, pause_s=0.05)) as service:
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        await slack.until(lambda: slack.of_bot(asked.ts) and "[Stop]" in slack.of_bot(asked.ts)[0].shown)
+        post = slack.of_bot(asked.ts)[0].ts
+        while await service.adapter._channel.recall(f"{ROOM}:{post}") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert (await slack.press("visavis_stop", post, asked.ts, BOB)).acked.is_set()
+        await slack.until(lambda: slack.whispers)
+        assert "[Stop]" in slack.of_bot(asked.ts)[0].shown
+        await slack.press("visavis_stop", post, asked.ts)
+        (answer,) = await slack.answered(asked.ts)
+    assert "takes part" in slack.whispers[0]["text"]
+    assert answer.shown.rstrip().endswith("(stopped)")
+
+
+async def test_thumbs_of_several_people_are_one_feedback(slack: SlackStandIn, answering: Answering) -> None:
+    async with answering() as service:
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        (answer,) = await slack.answered(asked.ts)
+        other = slack.say("and its color?", user=BOB, thread=asked.ts)
+        await slack.tell(slack.event(other))
+        await slack.answered(asked.ts, count=2)
+        await settled(service)
+        seen = []
+        for user, reaction, added in (
+            (ANN, "+1", True),
+            (BOB, "-1", True),
+            (BOB, "-1", False),
+            ("U0STRANGER", "-1", True),
+            (ANN, "+1", False),
+        ):
+            await slack.react(reaction, answer.ts, user, added=added)
+            seen.append((await scores(service, answer))[0])
+    assert seen == [1, 0, 1, 1, 0]
+
+
+async def test_a_mention_that_is_edited_is_not_answered_again(slack: SlackStandIn, answering: Answering) -> None:
+    model = ScriptedChatModel()
+    async with answering(model) as service:
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        await slack.answered(asked.ts)
+        redis = service.adapter._channel._redis
+        for key in [key async for key in redis.scan_iter("visavis:seen:*")]:  # as after a quarter of an hour
+            await redis.delete(key)
+        edited = slack.event(asked, text=f"{ASK} please", edited={"user": ANN, "ts": "1800000099.000000"})
+        assert (await slack.tell(edited)).acked.is_set()
+        other = slack.say(ASK)
+        await slack.tell(slack.event(other))
+        await slack.answered(other.ts)
+    assert len(model.asked) == 2
+    assert len(slack.of_bot(asked.ts)) == 1
+
+
+async def test_a_name_that_begins_like_ours_is_somebody_elses(slack: SlackStandIn, answering: Answering) -> None:
+    model = ScriptedChatModel()
+    async with answering(model):
+        other = slack.say(f"<@{BOT}X> what is this?")
+        await slack.tell(slack.event(other, type="message"))
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        await slack.answered(asked.ts)
+    assert not slack.of_bot(other.ts)
+
+
+async def test_the_latest_pictures_of_a_very_long_thread_are_found(
+    slack: SlackStandIn, answering: Answering, photo: bytes
+) -> None:
+    model = ScriptedChatModel()
+    for number in range(20):
+        ts = f"1799990000.{number:06d}"
+        slack.messages[ROOM, ts] = Message(ROOM, ts, BOB, "long ago", thread_ts="1799990000.000000" if number else None)
+    async with answering(model):
+        slack.say("look", thread="1799990000.000000", files=[slack.add_file(photo)])
+        asked = slack.say(ASK, thread="1799990000.000000")
+        await slack.tell(slack.event(asked))
+        await slack.answered("1799990000.000000")
+    assert pictures(model) == 1
+
+
+async def test_pictures_of_a_thread_that_may_not_be_read_are_told_of(
+    slack: SlackStandIn, answering: Answering, photo: bytes
+) -> None:
+    slack.scopes.discard("files:read")
+    async with answering(model := ScriptedChatModel()):
+        root = slack.say("look", files=[slack.add_file(photo)])
+        asked = slack.say(ASK, thread=root.ts)
+        await slack.tell(slack.event(asked))
+        (answer,) = await slack.answered(root.ts)
+    assert "files:read" in answer.shown
+    assert "what is this?" in question(model)
+
+
+async def test_a_token_that_is_revoked_later_is_told_in_the_log(
+    slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service_module, "_WATCH_S", 0.05)
+    async with answering():
+        slack.faults["apps.connections.open"] = [ApiFault("token_revoked")] * 99
+        for socket in list(slack.sockets):
+            await socket.close()
+        await slack.until(lambda: "nothing is heard of Slack any more" in caplog.text)
+    assert "token_revoked" in caplog.text
+
+
+async def test_a_flood_in_a_thread_is_acknowledged_and_told_once(
+    slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visavis.dialogue.store_jobs.MOST_WAITING", 1)
+    monkeypatch.setattr(adapter_module, "MessageRun", _Never)
+    async with answering(drain_s=0):
+        root = slack.say(ASK)
+        told = [await slack.tell(slack.event(slack.say(f"{ASK} {n}", thread=root.ts))) for n in range(5)]
+        await slack.until(lambda: slack.whispers)
+        await asyncio.sleep(0.2)
+    assert [one.attempts for one in told] == [1] * 5
+    assert len(slack.whispers) == 1
+
+
+class _Never:
+    """A message that never becomes a turn."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    async def execute(self, _: Any) -> None:
+        await asyncio.Event().wait()
