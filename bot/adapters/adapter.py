@@ -7,8 +7,11 @@ done for one message is `message_run`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import Any
 
 from visavis.bot.adapters.heat_sheet import heat_sheet
 from visavis.bot.adapters.message_run import LEASE_S, HandOver, MessageRun
@@ -161,20 +164,22 @@ class Adapter:
         if leaving:  # a store that does not answer cannot be told; leases run out by themselves
             await asyncio.wait(leaving, timeout=LEAVE_S)
 
-    def _begin(self, incoming: Incoming, *, adopted: bool = False) -> None:
+    def _begin(self, incoming: Incoming, *, adopted: bool = False, given_up: bool = False) -> None:
         pace = self._paces.of(incoming.channel)
         run = MessageRun(incoming, self._platform, self._manager, self._channel, pace, adopted=adopted)
-        task = asyncio.create_task(self._answer(run, incoming.id, incoming.place))
+        work = run.give_up() if given_up else run.execute(lambda: self.is_draining)
+        task = asyncio.create_task(self._answer(run, work, incoming.id, incoming.place))
         self._tasks[incoming.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(incoming.id, None))
 
-    async def _answer(self, run: MessageRun, id: str, place: str) -> None:
+    async def _answer(self, run: MessageRun, work: Coroutine[Any, Any, None], id: str, place: str) -> None:
         """The edge of a message: afterwards it is done, or another process has it."""
         try:
-            await run.execute(lambda: self.is_draining)
+            await work
             await self._done(id, place)
         except (HandOver, asyncio.CancelledError):
-            await self._channel.release(id)
+            with contextlib.suppress(StoreUnavailable):  # its lease runs out
+                await self._channel.release(id)
         except LostLease:
             log.warning("a message has gone to another process, for this one was silent too long")
         except Refused as error:
@@ -182,11 +187,14 @@ class Adapter:
             await self._done(id, place)
         except Limited as error:
             log.error("an answer waits for %s: %s", self._platform.name, error)
-            await self._channel.renew([id], max(error.retry_after_s, LEASE_S))
-        except (PlatformError, StoreUnavailable) as error:  # its lease runs out
+            with contextlib.suppress(StoreUnavailable):
+                await self._channel.renew([id], max(error.retry_after_s, LEASE_S))
+        except (PlatformError, StoreUnavailable) as error:
             log.error("an answer could not be shown on %s and is tried again: %s", self._platform.name, error)
         except Exception:
             log.exception("a message could not be answered on %s", self._platform.name)
+            with contextlib.suppress(Exception):  # perhaps for the same reason
+                await run.give_up()
             await self._done(id, place)
 
     async def _done(self, id: str, place: str) -> None:
@@ -216,9 +224,9 @@ class Adapter:
         if job.id in self._tasks:
             return
         try:
-            if job.deaths > MOST_DEATHS:
+            if job.deaths > MOST_DEATHS + 1:
                 raise ValueError("it was begun too often")
-            self._begin(incoming_from_json(job.record), adopted=True)
+            self._begin(incoming_from_json(job.record), adopted=True, given_up=job.deaths > MOST_DEATHS)
         except (ValueError, TypeError) as error:
             log.error("a message is given up: %s", error)
             await self._channel.done(job.id)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from visavis.bot.adapters.files import check_file
 from visavis.bot.adapters.pace import Pace, patiently
+from visavis.bot.adapters.places import open_place
 from visavis.bot.adapters.platform import (
     Ending,
     FileLink,
@@ -46,6 +47,7 @@ from visavis.dialogue.wire_fields import clean_text
 log = logging.getLogger(__name__)
 
 THINKING = "is looking …"
+SORRY = "This could not be answered; please ask again."
 LEASE_S = 15.0
 _STORE_PAUSE_S = 1.0
 _LINE_PAUSE_S, _LONGEST_LINE_PAUSE_S, _LONGEST_LINE_S = 0.1, 2.0, 120.0
@@ -103,6 +105,10 @@ class MessageRun:
                     raise HandOver from error
                 text, outcome = str(error), Outcome(Ending.FAILED, private=True)
         await self._screen.finish(f"{text}\n\n{self._note}" if self._note else text, outcome)
+
+    async def give_up(self) -> None:
+        """Say that there will be no answer; raises as `execute`."""
+        await self._screen.finish(SORRY, Outcome(Ending.FAILED, private=True))
 
     async def _outcome(self) -> Ended:
         async with self._in_order():
@@ -219,23 +225,6 @@ class MessageRun:
         for post in set(self._reply.posts) - self._remembered if self._session else ():
             await self._channel.remember(post, self._session, self._turn)
             self._remembered.add(post)
-
-
-async def open_place(incoming: Incoming, manager: DialogueManager, channel: ChannelStore) -> str:
-    """The session of the message's place, made if there is none (any more); its person takes part in it."""
-    session = await channel.session_at(incoming.place)
-    if session is not None:
-        try:
-            await manager.persons.join(session, incoming.person)
-            return session
-        except UnknownSession:
-            log.debug("a place outlived its conversation")
-    made = await manager.new_session(incoming.person)
-    held = await channel.bind(incoming.place, made, before=session)
-    if held != made:  # somebody else's message was first
-        await manager.forget(made)
-        await manager.persons.join(held, incoming.person)
-    return held
 
 
 def _ended(event: TurnCompleted | TurnFailed | TurnCancelled) -> Ended:

@@ -188,18 +188,22 @@ async def acknowledge(interaction: discord.Interaction, *, whisper: bool) -> str
 
 
 async def answered(response: Awaitable[object]) -> bool:
-    """Whether this process was let to answer an interaction."""
+    """Whether this process was let to answer an interaction. Where Discord does not say, it may have been: then a
+    promise stands there, and is kept."""
     try:
         await response
         return True
     except discord.HTTPException as error:
         if error.code not in TAKEN:
             log.warning("an interaction could not be acknowledged: %s", error)
+        return error.status >= 500
     except (KeyError, TypeError):  # it has been, but was not told which message was made of it
         return True
-    except (discord.InteractionResponded, aiohttp.ClientError, OSError, TimeoutError) as error:
-        log.warning("an interaction could not be acknowledged: %s", type(error).__name__)
-    return False
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        log.warning("nobody knows whether an interaction was acknowledged: %s", type(error).__name__)
+        return True
+    except discord.InteractionResponded:
+        return False
 
 
 async def refuse(interaction: discord.Interaction, sentence: str) -> None:

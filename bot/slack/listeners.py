@@ -116,7 +116,9 @@ class Listeners:
         except (UnknownTurn, UnknownSession):
             log.debug("a reaction to something that is no answer, or of somebody who takes no part")
 
-    async def _thread_started(self, event: _Body) -> None:
+    async def _thread_started(self, event: _Body, body: _Body) -> None:
+        if not await self._adapter.once(str(body["event_id"])):
+            return
         thread = event["assistant_thread"]
         where = {"channel": str(thread["channel_id"]), "thread": str(thread["thread_ts"])}
         self._asides.go(self._asides.greet(where))
@@ -152,7 +154,7 @@ class Listeners:
 
     async def _why(self, ack: Any, body: _Body) -> None:
         where = _container(body)
-        if self._is_allowed_or_told(where):
+        if self._is_allowed_or_told(where) and await self._adapter.once(f"press:{body['trigger_id']}"):
             self._asides.go(self._asides.show_why(where, _presser(body)))
         await ack()
 
@@ -170,13 +172,15 @@ class Listeners:
         if not files:
             self._asides.go(self._asides.whisper(where, "There is no picture in that message."))
         elif self._is_allowed_or_told(where):
-            dialog = words.question_dialog(json.dumps({"channel": channel, "thread": thread, "files": files}))
+            about = {"channel": channel, "thread": thread, "files": files}
+            dialog = words.question_dialog(json.dumps(about | {"response_url": str(body.get("response_url") or "")}))
             self._asides.go(self._asides.call(self._client.views_open(trigger_id=body["trigger_id"], view=dialog)))
         await ack()
 
     async def _asked(self, ack: Any, body: _Body, view: _Body) -> None:
         where = json.loads(view["private_metadata"])
         asked = {"team_id": body["team"]["id"], "user_id": body["user"]["id"], "channel_id": where["channel"]}
+        asked["response_url"] = where.get("response_url")
         question, id = words.dialog_question(view), f"view:{view['id']}"
         await self._accept(words.incoming_question(asked, where["thread"], question, id, files=where["files"]))
         await ack()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visavis.bot.adapters.platform import FileLink, Incoming, Outcome
+from visavis.bot.adapters.platform import Ending, FileLink, Incoming, Outcome
 
 MESSAGE_LIMIT = 11_500  # a `markdown` block, and a piece of a stream, takes 12,000
 PLAIN_LIMIT = 3_000
@@ -14,6 +14,7 @@ PLAIN_BYTES = 3_900  # of an edit's `text`, which takes 4,000
 STOP, WHY = "visavis_stop", "visavis_why"
 ASK = "visavis_ask_about_picture"
 QUESTION = "question"
+END = Outcome(Ending.NOTICE)  # of what bears no buttons
 
 Json = Mapping[str, Any]
 
@@ -77,7 +78,14 @@ def incoming_question(body: Json, thread: str, text: str, id: str, *, files: Seq
         files=tuple(FileLink("", id=file) for file in files),
         is_private=channel.startswith("D"),
         can_whisper=True,
-        address={"channel": channel, "thread": thread, "ts": thread, "user": user, "team": team},
+        address={
+            "channel": channel,
+            "thread": thread,
+            "ts": thread,
+            "user": user,
+            "team": team,
+            "response_url": str(body.get("response_url") or ""),
+        },
     )
 
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
-from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from visavis.bot.adapters.platform import Ending, Incoming, Limited, Outcome, PlatformError, wait_told
-from visavis.bot.slack.calls import USUAL_WAIT_S, SlackRefused, Unclear, answer
-from visavis.bot.slack.messages import blocks, buttons, fallback, place_of, post_name, root_text
+from visavis.bot.adapters.platform import Ending, Incoming, Outcome, PlatformError
+from visavis.bot.slack.calls import SlackRefused, Unclear, answer
+from visavis.bot.slack.hooks import respond
+from visavis.bot.slack.messages import END, blocks, buttons, fallback, place_of, post_name, root_text
 from visavis.dialogue.errors import BadRequest
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class SlackReply:
     def __init__(self, client: AsyncWebClient, incoming: Incoming) -> None:
         self.state = dict(incoming.state)
         self._client = client
-        self._address = incoming.address
+        self._address = dict(incoming.address)
         self._is_private = incoming.is_private
         self._question = incoming.text
         self._streams: dict[str, str] = {}  # part -> what was streamed into it
@@ -86,9 +86,16 @@ class SlackReply:
         return self._address.get("thread") or self.state.get(_ROOT, "")
 
     async def put(self, part: int, text: str, outcome: Outcome | None) -> None:
-        key = str(part)
+        try:
+            await self._put(str(part), text, outcome)
+        except SlackRefused as error:
+            if error.code in _NOT_IN and self._thread and (hook := self._address.pop("response_url", "")):
+                await respond(hook, INVITE)  # the only way to whoever has asked from a channel where we are not
+            raise
+
+    async def _put(self, key: str, text: str, outcome: Outcome | None) -> None:
         if not self._thread:
-            return await self._respond(text)
+            return await respond(self._address["response_url"], text)
         if outcome is not None and outcome.private and not self._is_private and key not in self.state:
             return await self._end_privately(text)
         if key in self._inherited:
@@ -153,7 +160,7 @@ class SlackReply:
             raise
         except SlackRefused as error:
             log.info("a stream has ended early: %s", error)
-            del self._streams[key]
+            await self._stop_stream(key)  # one that is refused for another reason takes no edits while it lasts
             self._may_stream = False
             await self._update(key, text, outcome)
 
@@ -193,22 +200,8 @@ class SlackReply:
 
     async def _whisper(self, text: str) -> None:
         await self._call(
-            "chat_postEphemeral", user=self._address["user"], text=fallback(text), blocks=blocks(text, _END)
+            "chat_postEphemeral", user=self._address["user"], text=fallback(text), blocks=blocks(text, END)
         )
-
-    async def _respond(self, text: str) -> None:
-        """To a slash command, for the person alone."""
-        hook = AsyncWebhookClient(self._address["response_url"], retry_handlers=[])
-        try:
-            told = await hook.send(text=fallback(text), blocks=blocks(text, _END), response_type="ephemeral")
-        except Exception as error:  # the library lets through whatever its HTTP client raises
-            raise Unclear(f"Slack does not answer ({type(error).__name__})") from None
-        if told.status_code == 429:
-            raise Limited(wait_told(told.headers.get("Retry-After"), USUAL_WAIT_S))
-        if told.status_code >= 500:
-            raise PlatformError(f"Slack cannot do it now ({told.status_code})")
-        if told.status_code != 200:
-            raise SlackRefused(str(told.body)[:60])
 
     async def _show_control(self) -> None:
         """A Stop button beside a stream; only for answers that take a while."""
@@ -244,6 +237,3 @@ class SlackReply:
         if "channel_id" not in arguments:
             where["channel"] = self._address["channel"]
         return await answer(getattr(self._client, method)(**where, **arguments))
-
-
-_END = Outcome(Ending.NOTICE)

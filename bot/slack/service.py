@@ -173,7 +173,7 @@ class _EventServer:
                 return Response(status_code=413)
         try:
             asked = to_async_bolt_request(request, bytes(body))
-        except ValueError:
+        except (ValueError, RecursionError):  # brackets in brackets
             return Response(status_code=400)
         return to_starlette_response(await self._app.async_dispatch(asked))
 

@@ -194,11 +194,11 @@ class SlackStandIn:
         body |= {"trigger_id": trigger or self.trigger(), "response_url": f"{self.url}/hook/1"}
         return await self.send("slash_commands", body)
 
-    async def press(self, action: str, ts: str, thread: str, user: str = ANN) -> Delivery:
+    async def press(self, action: str, ts: str, thread: str, user: str = ANN, *, trigger: str = "") -> Delivery:
         """Somebody presses a button below a message."""
         container = {"type": "message", "message_ts": ts, "channel_id": ROOM, "thread_ts": thread}
         payload = {"type": "block_actions", "team": {"id": TEAM}, "user": {"id": user}, "container": container}
-        payload |= {"channel": {"id": ROOM}, "trigger_id": self.trigger()}
+        payload |= {"channel": {"id": ROOM}, "trigger_id": trigger or self.trigger()}
         payload |= {"actions": [{"type": "button", "action_id": action, "block_id": "b"}]}
         return await self.send("interactive", payload)
 

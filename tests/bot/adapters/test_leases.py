@@ -147,6 +147,16 @@ async def test_pictures_that_the_app_may_not_read_are_told_of(settings: Settings
         assert await platform.answered("m1") == "a red square on white \n\nI may not read files here."
 
 
+async def test_what_nobody_thought_of_is_told_to_the_person(settings: Settings, platform: FakePlatform) -> None:
+    platform.faults = [TypeError("a bug")]  # type: ignore[list-item]
+    platform.edit_interval_s = 60  # of which the first call is the last text
+    async with running(settings, platform, ScriptedChatModel(answer="", error=ZeroDivisionError())) as (adapter, _):
+        adapter._manager.submit = None  # type: ignore[assignment, method-assign]
+        platform.faults = []
+        await adapter.accept(message())
+        assert await platform.answered("m1") == "This could not be answered; please ask again."
+
+
 async def test_a_flood_in_one_place_is_bounded_told_once_and_costs_other_places_nothing(
     settings: Settings, platform: FakePlatform, photo: bytes
 ) -> None:

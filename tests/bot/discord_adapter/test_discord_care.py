@@ -149,3 +149,14 @@ def test_a_limit_that_is_told_in_words_is_a_limit() -> None:
     with pytest.raises(Limited) as limited, platform_errors():
         raise library.HTTPException(response, "too many")
     assert limited.value.retry_after_s == 5
+
+
+async def test_a_promise_that_discord_took_without_a_word_is_kept(
+    standin: Discord, place: Json, bot_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "CALL_S", 0.5)
+    people, standin.rest.forgets = standin.people, True
+    async with running_bot(standin, bot_settings, Speaker()):
+        asked = people.command(people.anna, place, "ask", prompt="What is this?")
+        assert texts(await answers(standin, place)) == [ANSWER]
+    assert people.answer(asked)["content"] == ANSWER

@@ -28,6 +28,7 @@ class Rest:
         self._gateway = gateway
         self.is_down = False
         self.hangs = False  # it takes requests, and never answers
+        self.forgets = False  # it does what an interaction is answered with, and does not say so
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=64 * 2**20)
@@ -162,6 +163,8 @@ class Rest:
         rules.unless(found.kind == 3 or kind not in (DEFER_UPDATE, UPDATE), "type: only for buttons")
         message = self._first_answer(found, int(kind), data, files)
         found.acked = time.monotonic()
+        if self.forgets:
+            await asyncio.Event().wait()
         if request.query.get("with_response") not in ("1", "true") or not self._platform.tells_responses:
             return None
         about = {"id": found.id, "type": found.kind, "response_message_id": found.original}

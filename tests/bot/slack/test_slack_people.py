@@ -7,7 +7,7 @@ import pytest
 from scripted_chat_model import ScriptedChatModel
 from slack_rules import ApiFault
 from slack_running import Answering
-from slack_stand_in import ANN, BOB, BOT, DM, ROOM, Message, SlackStandIn
+from slack_stand_in import ANN, BOB, BOT, DM, ROOM, TEAM, Message, SlackStandIn
 from test_slack import pictures, question
 
 from visavis.bot.adapters import adapter as adapter_module
@@ -85,7 +85,7 @@ async def test_a_slash_command_that_a_process_leaves_behind_is_posted_once(
 async def test_a_hook_that_says_in_words_when_to_come_again_is_tried_again(
     slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visavis.bot.slack.reply.USUAL_WAIT_S", 0.1)
+    monkeypatch.setattr("visavis.bot.slack.hooks.USUAL_WAIT_S", 0.1)
     slack.hook_faults = ["Wed, 21 Oct 2026 07:28:00 GMT"]
     async with answering():
         await slack.command("help")
@@ -256,3 +256,48 @@ class _Never:
 
     async def execute(self, _: Any) -> None:
         await asyncio.Event().wait()
+
+
+async def test_what_comes_again_is_done_once(slack: SlackStandIn, answering: Answering, photo: bytes) -> None:
+    async with answering(ScriptedChatModel(looks=True)):
+        asked = slack.say(ASK, files=[slack.add_file(photo)])
+        await slack.tell(slack.event(asked))
+        (answer,) = await slack.answered(asked.ts)
+        trigger = slack.trigger()
+        for _ in range(3):
+            await slack.press("visavis_why", answer.ts, asked.ts, trigger=trigger)
+        thread = {"user_id": ANN, "channel_id": DM, "thread_ts": slack.say("", channel=DM).ts, "context": {}}
+        for _ in range(3):
+            await slack.tell({"type": "assistant_thread_started", "assistant_thread": thread}, "Ev1")
+        await slack.until(lambda: slack.shared and slack.of_bot(channel=DM))
+        await asyncio.sleep(0.3)
+    assert (len(slack.shared), len(slack.of_bot(channel=DM))) == (1, 1)
+
+
+async def test_a_piece_that_a_stream_does_not_take_comes_by_an_edit(slack: SlackStandIn, answering: Answering) -> None:
+    """While a stream lasts, its message takes no edits."""
+    slack.faults["chat.appendStream"] = [ApiFault("msg_too_long")]
+    words = " ".join(f"w{number}" for number in range(40))
+    async with answering(ScriptedChatModel(answer=words, pause_s=0.02)):
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        (answer,) = await slack.answered(asked.ts)
+    assert answer.shown.split() == words.split()
+
+
+async def test_who_asks_about_a_picture_where_the_app_is_not_is_told_so(
+    slack: SlackStandIn, answering: Answering, photo: bytes
+) -> None:
+    async with answering():
+        shown = slack.say("my photo", channel="C0ELSEWHERE", files=[slack.add_file(photo)], user=BOB)
+        about = {"team": {"id": TEAM}, "user": {"id": ANN}}
+        shortcut = {"type": "message_action", "callback_id": "visavis_ask_about_picture", "message": shown.as_json()}
+        shortcut |= {"trigger_id": slack.trigger(), "channel": {"id": "C0ELSEWHERE"}}
+        await slack.send("interactive", about | shortcut | {"response_url": f"{slack.url}/hook/1"})
+        await slack.until(lambda: slack.called("views.open"))
+        view = slack.called("views.open")[0]["view"] | {"id": "V1"}
+        view["state"] = {"values": {"question": {"question": {"type": "plain_text_input", "value": "whose is it?"}}}}
+        await slack.send("interactive", about | {"type": "view_submission", "view": view})
+        await slack.until(lambda: slack.responses)
+        await asyncio.sleep(0.3)
+    assert ["invite" in one["text"] for one in slack.responses] == [True]
