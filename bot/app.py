@@ -34,7 +34,7 @@ def create_app(settings: Settings, *, chat_model: BaseChatModel | None = None) -
     identities = Identities(settings.embed_secret)
     api = create_api(offer.choice.models, manager, parts.workers, settings)
     alt_texts = AltTexts(offer.unasked, store.images)
-    gateway = Gateway(manager, store, identities, api, alt_texts, model_urls=offer.needed)
+    gateway = Gateway(manager, store, identities, api, alt_texts, parts.metrics, model_urls=offer.needed)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

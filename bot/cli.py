@@ -92,7 +92,7 @@ def serve(
     from visavis.bot.preparation import ServeError, prepared
     from visavis.bot.supervisor import Supervisor
 
-    _log_at(settings.log_level)
+    _log_at(settings.log_level, settings.log_format)
     try:
         with prepared(settings) as listener:
             supervisor = Supervisor(settings, listener, typer.echo)
@@ -288,10 +288,10 @@ def main() -> None:
         raise
 
 
-def _log_at(level: str) -> None:
-    import logging
+def _log_at(level: str, form: str) -> None:
+    from visavis.models.log_lines import log_to_stderr
 
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(level, form)
 
 
 if __name__ == "__main__":

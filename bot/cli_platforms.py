@@ -77,7 +77,7 @@ def _serve(settings: Settings, platform: str) -> None:
     from visavis.bot.preparation import ServeError, locked_folder
     from visavis.bot.supervisor import Supervisor, local_models
 
-    log_at(settings.log_level)
+    log_at(settings.log_level, settings.log_format)
     needs_folder = settings.redis_url is None or local_models(settings)
     try:
         with locked_folder(settings.data_dir) if needs_folder else contextlib.nullcontext():

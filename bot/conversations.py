@@ -11,6 +11,7 @@ from langchain_core.language_models import BaseChatModel
 
 from visavis.bot.chat_models import shown_name
 from visavis.bot.feedback_folder import feedback_folder
+from visavis.bot.instruments import Instruments
 from visavis.bot.model_offer import ModelOffer, create_chat_models
 from visavis.bot.settings import Settings
 from visavis.dialogue.context import Budget
@@ -35,6 +36,8 @@ class Conversations:
             else ModelOffer(ModelChoice({shown_name(settings.model): chat_model}), unasked=chat_model)
         )
         self.workers = ImageWorkers()
+        instruments = Instruments()
+        self.metrics = instruments.metrics
         self.manager = DialogueManager(
             self.store,
             self.offer.choice,
@@ -44,6 +47,7 @@ class Conversations:
             on_forget=feedback_folder(settings.data_dir).forget,
             budget=Budget(tokens=settings.context_tokens, instructions=settings.instructions),
             persona=Persona(settings.assistant_name, settings.greeting),
+            observer=instruments,
         )
 
     async def __aenter__(self) -> Conversations:

@@ -15,6 +15,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -23,6 +24,9 @@ from starlette.applications import Starlette
 from visavis.bot.app import create_app, gateway_of
 from visavis.bot.server_protocols import PunctualHttp, WholesaleSockets
 from visavis.bot.settings import Settings, load_settings
+from visavis.models.errors import ModelError
+from visavis.models.log_lines import log_to_stderr
+from visavis.models.tracing import TRACING
 
 CLOSE_TIMEOUT_S = 5
 
@@ -82,10 +86,21 @@ TALKATIVE = (
 """Loggers of libraries that write down requests at `debug`."""
 
 
-def log_at(level: str) -> None:
+def observe(settings: Settings) -> None:
+    """Log, and send traces if they are wanted; ends the process with a sentence when what that needs is missing."""
+    log_at(settings.log_level, settings.log_format)
+    if settings.traces:
+        try:
+            TRACING.export("visavis")
+        except ModelError as error:
+            print(f"visavis: VISAVIS_TRACES: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+
+def log_at(level: str, form: str = "text") -> None:
     """Log to standard error, but never what people say: at `debug`, uvicorn would write down every frame, and
     clients of other people's models every request. uvicorn also complains of each handshake that it has refused."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(level, form)
     server = logging.getLogger("uvicorn.error")
     server.setLevel(max(server.getEffectiveLevel(), logging.INFO))
     for talkative in TALKATIVE:
@@ -99,11 +114,12 @@ def main(make_app: Callable[[Settings], Starlette] = create_app) -> None:
     parser.add_argument("--fd", type=int, required=True, help="descriptor of a listening socket")
     descriptor = parser.parse_args().fd
     settings = load_settings()
-    log_at(settings.log_level)
+    observe(settings)
     app = make_app(settings)
     gc.freeze()  # what was imported stays: to look through it for garbage would stop everybody for a fifth of a second
     with socket.socket(fileno=descriptor) as listener:
         asyncio.run(run_gateway(app, settings, listener))
+    TRACING.end()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from visavis.bot.access import counted_address, error_response
 from visavis.bot.alt_texts import AltTexts
 from visavis.bot.auth import Identities
-from visavis.bot.metrics import GatewayMetrics
+from visavis.bot.metrics import Metrics
 from visavis.bot.openai_api.errors import api_error
 from visavis.bot.openai_api.routes import OpenAiApi
 from visavis.bot.probes import address_of, http_get
@@ -82,6 +82,7 @@ class Gateway:
         identities: Identities,
         api: OpenAiApi,
         alt_texts: AltTexts,
+        metrics: Metrics,
         *,
         model_urls: Sequence[str] = (),
     ) -> None:
@@ -92,7 +93,7 @@ class Gateway:
         self._store = store
         self._model_urls = model_urls
         self._draining = False
-        self._metrics = GatewayMetrics(lambda: manager.running_turns)
+        self._metrics = metrics
 
     def routes(self) -> list[BaseRoute]:
         """Everything but the files of the page."""
@@ -121,21 +122,21 @@ class Gateway:
         try:
             with self._manager.rates.socket(socket.address, self._manager.limits.sockets_per_address):
                 await websocket.accept()
-                with self._metrics.connections.track_inprogress():
+                with self._metrics.ws_connections.track_inprogress():
                     await serve_connection(socket, self._manager, lambda token: self._identities.person(token, origin))
         except RateLimited as error:
             await websocket.send_denial_response(error_response(429, error.code, str(error)))
 
     async def add_image(self, request: Request) -> Response:
         """`POST /v1/images`: the raw bytes of one picture, for the session in `X-Visavis-Session`."""
+        session = _session_of(request)
         try:
-            self._manager.rates.take(Action.IMAGE, _session_of(request), counted_address(request))
+            self._manager.rates.take(Action.IMAGE, session, counted_address(request))
             data = await _read_body(request, self._manager.limits.image.max_bytes, self._too_large)
-            ref = await self._manager.add_image(_session_of(request), data)
         except DialogueError as error:
-            self._metrics.images_rejected.labels(str(error.code)).inc()
+            self._metrics.image_refused(error.code)
             raise
-        self._metrics.images_stored.inc()
+        ref = await self._manager.add_image(session, data)
         stored = {"image": ref.sha256, "width": ref.width, "height": ref.height, "mime": ref.mime, "bytes": ref.bytes}
         return JSONResponse(stored, status_code=201)
 

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=256, description="threads of the model server; 0 lets it decide")
     gateways: int = Field(1, ge=1, le=64)
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    log_format: Literal["text", "json"] = "text"
+    traces: bool = Field(False, description="send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT")
+    metrics_port: int = Field(0, ge=0, le=65535, description="where a chat platform's process tells its metrics")
 
     public_url: str | None = None
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()

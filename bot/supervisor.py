@@ -113,9 +113,11 @@ def gateway_child(settings: Settings, number: int, listener: socket.socket, modu
     return Child(f"gateway {number}", command, settings.child_environment(), pass_fds=(descriptor,))
 
 
-def platform_child(settings: Settings, name: str, *, vital: bool) -> Child:
-    """The process of a chat platform."""
-    return Child(name, _module(f"visavis.bot.{name}.process"), settings.child_environment(), vital=vital)
+def platform_child(settings: Settings, name: str, number: int, *, vital: bool) -> Child:
+    """The process of a chat platform; each tells its metrics on a port of its own, if it does."""
+    port = settings.metrics_port and settings.metrics_port + number
+    environment = settings.model_copy(update={"metrics_port": port}).child_environment()
+    return Child(name, _module(f"visavis.bot.{name}.process"), environment, vital=vital)
 
 
 def wanted_platforms(settings: Settings) -> list[str]:
@@ -134,7 +136,8 @@ def model_server_child(settings: Settings, name: str, socket_path: Path) -> Chil
     options += ["--uds", str(socket_path), "--device", settings.device, "--precision", settings.precision]
     options += [] if settings.compiled else ["--no-compile"]
     options += ["--threads", str(settings.threads)] if settings.threads else []
-    options += ["--log-level", settings.log_level]
+    options += ["--log-level", settings.log_level, "--log-format", settings.log_format]
+    options += ["--traces"] if settings.traces else []
     environment = settings.child_environment(OMP_WAIT_POLICY="PASSIVE")
     return Child(f"model server of {shown_name(name)}", _module("visavis.models.model_server", *options), environment)
 
@@ -184,7 +187,9 @@ class Supervisor:
         ]
         self._model_servers = model_servers
         names = [platform] if platform else wanted_platforms(settings)
-        self._platforms = [platform_child(self._settings, name, vital=bool(platform)) for name in names]
+        self._platforms = [
+            platform_child(self._settings, name, number, vital=bool(platform)) for number, name in enumerate(names)
+        ]
         self._stages = [[*self._gateways, *self._platforms], model_servers]
 
     async def run(self) -> None:

@@ -191,8 +191,12 @@ class _Connection:
     def _announce(self, command: commands.ImageCommand) -> None:
         self._inbox.refuse()  # until it is found acceptable
         session = self._known_session(command.id)
-        self._count(Action.IMAGE, self._person or session, command.id)
-        self._inbox.announce(command)
+        try:
+            self._count(Action.IMAGE, self._person or session, command.id)
+            self._inbox.announce(command)
+        except DialogueError as error:
+            self._manager.observer.image_refused(error.code)
+            raise
 
     async def _take_binary(self, data: bytes) -> None:
         if self._inbox.announced is None:

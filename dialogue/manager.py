@@ -16,13 +16,14 @@ from langchain_core.language_models import BaseChatModel
 
 from visavis.dialogue.commands import Edit, Regenerate, TurnCommand
 from visavis.dialogue.context import Budget
-from visavis.dialogue.errors import UnknownSession
+from visavis.dialogue.errors import DialogueError, UnknownSession
 from visavis.dialogue.events import Event
 from visavis.dialogue.explaining import Explanation, explain_turn
 from visavis.dialogue.images import NormalisedImage, normalise_image
 from visavis.dialogue.limits import ImageLimits, Limits, Persona, TurnPolicy
 from visavis.dialogue.live_turns import LiveTurns
 from visavis.dialogue.model_choice import ModelChoice
+from visavis.dialogue.observer import Observer, Unobserved
 from visavis.dialogue.persons import Persons, Receipt
 from visavis.dialogue.rate_limits import RateLimits
 from visavis.dialogue.store import Store
@@ -42,7 +43,7 @@ class DialogueManager:
     running turns over. All methods raise `DialogueError`s only. `variation` are options of the model (such as a
     temperature) that let it answer the same question in another way; it then gets a `seed` as well. `normalise` decodes
     pictures, by default in a thread; a server does it in `ImageWorkers`. `on_forget` (blocking) is told each session
-    that was deleted.
+    that was deleted; `observer` hears of turns and pictures.
     """
 
     def __init__(
@@ -58,14 +59,16 @@ class DialogueManager:
         normalise: Normalise | None = None,
         on_forget: Callable[[str], None] | None = None,
         persona: Persona | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.choice = ModelChoice({model_name: chat_model}) if isinstance(chat_model, BaseChatModel) else chat_model
         self.persona = persona or Persona()
+        self.observer = observer or Unobserved()
         self._store = store
         self._budget = budget or Budget()
         logs, policy = TurnLogs(), policy or TurnPolicy()
-        self._runner = TurnRunner(store, logs, self.choice, policy, self._budget, variation or {})
+        self._runner = TurnRunner(store, logs, self.choice, policy, self._budget, variation or {}, self.observer)
         self.turns = LiveTurns(store, logs, self._runner, policy, self.limits)
         self.persons = Persons(store, self.forget)
         self.rates = RateLimits(self.limits)
@@ -135,7 +138,16 @@ class DialogueManager:
         Raises:
             UnknownSession, BadImage, ImageTooLarge, UnsupportedImage.
         """
-        await self._store.sessions.check(check_session_id(session_id))
+        try:
+            ref = await self._add_image(check_session_id(session_id), data)
+        except DialogueError as error:
+            self.observer.image_refused(error.code)
+            raise
+        self.observer.image_stored()
+        return ref
+
+    async def _add_image(self, session_id: str, data: bytes) -> ImageRef:
+        await self._store.sessions.check(session_id)
         image = await self._normalise(data, self.limits.image)
         await self._store.images.save(session_id, image)
         try:

@@ -5,6 +5,7 @@ them stand `visavis:image:<sha256>`, `visavis:person:<person>` and `visavis:acti
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -21,6 +22,7 @@ from visavis.dialogue.store_branches import KEY_NAMES
 MONTH_S = 30 * 24 * 3600
 NEW_SESSION_TTL_S = 24 * 3600  # a page that was opened and left behind shall not stay for a month
 ACTIVE = "visavis:active"
+ERRORS: Counter[str] = Counter()  # of this process, by the kind of error; they only grow
 
 
 def connect(url: str) -> Redis:
@@ -63,6 +65,7 @@ def store_errors() -> Iterator[None]:
             raise asyncio.CancelledError from error
         if not isinstance(error, RedisError | OSError):
             raise
+        ERRORS[type(error).__name__] += 1
         raise StoreUnavailable("The conversation store does not answer; please try again in a moment.") from error
     if _cancel_requests() > cancelled:  # redis-py waits by `wait_for`, which in Python 3.11 may swallow a cancellation
         raise asyncio.CancelledError

@@ -19,6 +19,7 @@ from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.errors import ErrorCode, StoreUnavailable, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent, TurnRestarted
 from visavis.dialogue.limits import TurnPolicy
+from visavis.dialogue.observer import Ended, Observer
 from visavis.dialogue.picture_choice import choose_pictures
 from visavis.dialogue.store import Store
 from visavis.dialogue.store_turns import Claim, Renewal
@@ -50,7 +51,9 @@ class TurnRun:
         policy: TurnPolicy,
         budget: Budget,
         variation: Mapping[str, Any],
+        observer: Observer,
     ) -> None:
+        self._observer = observer
         self._claim = claim
         self._turn = claim.turn
         self._log = log
@@ -69,6 +72,10 @@ class TurnRun:
 
     async def execute(self) -> None:
         """Answer and record the turn. Cancelling this hands the turn over to another process."""
+        with self._observer.turn(self._claim) as ended:
+            await self._execute(ended)
+
+    async def _execute(self, ended: Ended) -> None:
         self._begin()
         self._answering = asyncio.create_task(self._run())
         self._keeper.add(self)
@@ -76,7 +83,7 @@ class TurnRun:
             await asyncio.wait([self._answering])
             await self._keeper.leave(self)
             if self._stop is not _Stop.LOST:
-                await self._finish(self._end_of(self._answering))
+                await self._finish(self._end_of(self._answering), ended)
         except asyncio.CancelledError:
             await self._hand_over()
             raise
@@ -152,11 +159,12 @@ class TurnRun:
         if answer:
             self._end(_Stop.LOST if answer < 0 else _Stop.CANCELLED)
 
-    async def _finish(self, final: FinalEvent) -> None:
+    async def _finish(self, final: FinalEvent, ended: Ended) -> None:
         """Record first, tell then: nobody sees an answer that a crash could take back."""
         events, claim = [*self._answer.unsaved, final], replace(self._claim, turn=self._turn)
         if await self._patiently(lambda: self._store.turns.finish(claim, events, final, self._owner)):
             self._log.extend([final])
+            ended(final)
 
     async def _hand_over(self) -> None:
         assert self._answering is not None

@@ -14,6 +14,7 @@ from visavis.dialogue.context import Budget
 from visavis.dialogue.errors import StoreUnavailable
 from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.model_choice import ModelChoice
+from visavis.dialogue.observer import Observer
 from visavis.dialogue.store import Store
 from visavis.dialogue.turn_log import TurnLogs
 from visavis.dialogue.turn_run import TurnRun
@@ -32,6 +33,7 @@ class TurnRunner:
         policy: TurnPolicy,
         budget: Budget,
         variation: Mapping[str, Any],
+        observer: Observer,
     ) -> None:
         self.is_draining = False
         self._store = store
@@ -40,6 +42,7 @@ class TurnRunner:
         self._policy = policy
         self._budget = budget
         self._variation = variation
+        self._observer = observer
         self._keeper = ClaimKeeper(store.turns, policy)
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._wanted: set[str] = set()
@@ -123,7 +126,7 @@ class TurnRunner:
         log = self._logs.get(session, claim.turn.id)
         model = self._choice.find(claim.turn.model)
         parts = (claim, log, self._store, self._keeper, model)
-        run = TurnRun(*parts, self._policy, self._budget, self._variation)
+        run = TurnRun(*parts, self._policy, self._budget, self._variation, self._observer)
         self._runs[session, claim.turn.id] = run
         try:
             await run.execute()

@@ -25,6 +25,7 @@ from visavis.models.image_states import ImageStates
 from visavis.models.picture_work import PictureWork
 from visavis.models.processor import Processor
 from visavis.models.replies import reply_to_no_photo
+from visavis.models.request_trace import Stage
 from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 
 JOINING_AT_ONCE = 4  # while more people wait than get words, else one: between two slices of a picture
@@ -109,6 +110,7 @@ class Admission:
             if state is None:
                 continue
             admitted, self._did = admitted + 1, True
+            job.request.trace.mark(Stage.ADMITTED)
             with self._failing(job):
                 if job.embeds:
                     self._outbox.put(job, _embedding(self._model.embed_pictures(state), state.patches.shape[1]))
@@ -171,6 +173,7 @@ class Admission:
     def _hand_over(self, job: Job, state: ImageState) -> None:
         try:
             memory, text_tokens = self._fuse(job.request, state)
+            job.request.trace.mark(Stage.FUSED)
             self._outbox.send()  # what was said of the wait comes before the first word
             self._handover.put(Prepared(job, memory, text_tokens, state.patches.shape[1]))
         except Exception:

@@ -32,6 +32,7 @@ from visavis.models.generation import (
 )
 from visavis.models.model_client import ModelClient
 from visavis.models.streamed_chat_model import StreamedChatModel
+from visavis.models.tracing import TRACING
 
 if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
@@ -144,9 +145,12 @@ class VisavisChatModel(StreamedChatModel):
             _region(kwargs.get("region", conversation.region), conversation.image),
             kwargs.get("deadline_s", self.deadline_s),
         )
-        async with contextlib.aclosing(self._answer(request, conversation.inline)) as chunks:
-            async for chunk in chunks:
-                yield self._message(chunk)
+        with TRACING.asking(request, self.model_name) as ended:
+            async with contextlib.aclosing(self._answer(request, conversation.inline)) as chunks:
+                async for chunk in chunks:
+                    if chunk.completion is not None:
+                        ended(chunk.completion)
+                    yield self._message(chunk)
 
     async def _answer(
         self, request: GenerationRequest, inline: Mapping[str, bytes]

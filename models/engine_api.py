@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -33,8 +30,11 @@ from visavis.models.completion_wire import (
     write_error,
     write_explanation,
 )
+from visavis.models.engine_metrics import EngineMetrics
 from visavis.models.errors import BadImage, BadRequest, ImageTooLarge, ModelError
-from visavis.models.generation import GenerationChunk
+from visavis.models.generation import Completion, GenerationChunk, GenerationRequest
+from visavis.models.request_trace import RequestTrace, Stage
+from visavis.models.tracing import TRACING
 
 if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
@@ -44,32 +44,12 @@ MAX_BODY_BYTES = 32 << 20
 T = TypeVar("T")
 
 
-class EngineMetrics(Collector):
-    """The engine's counters and gauges, read when they are scraped."""
-
-    def __init__(self, engine: InferenceEngine | TransformersEngine) -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterable[Metric]:
-        """All families, in a stable order."""
-        for name, value in vars(self._engine.counters).items():
-            yield CounterMetricFamily(f"visavis_engine_{name}", name.replace("_", " "), value=value)
-        yield GaugeMetricFamily("visavis_engine_waiting", "questions in the queue", value=self._engine.waiting)
-        yield GaugeMetricFamily("visavis_engine_running", "questions being answered", value=self._engine.running)
-        cached = self._engine.images.cached_bytes
-        yield GaugeMetricFamily("visavis_engine_cached_bytes", "kept of what was computed from pictures", value=cached)
-
-
 class ModelEndpoints:
     """The HTTP face of one engine."""
 
     def __init__(self, engine: InferenceEngine | TransformersEngine) -> None:
         self._engine = engine
-        self._registry = CollectorRegistry()
-        self._registry.register(EngineMetrics(engine))
-        self._first_token_s = Histogram(
-            "visavis_engine_first_token_seconds", "from request to first words", registry=self._registry
-        )
+        self._metrics = EngineMetrics(engine)
 
     async def healthz(self, request: Request) -> Response:
         """200 while the engine lives; the weights are loaded before the socket is opened."""
@@ -84,7 +64,7 @@ class ModelEndpoints:
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
-        return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")
+        return Response(self._metrics.render(), media_type=self._metrics.content_type)
 
     async def put_image(self, request: Request) -> Response:
         """Take the bytes of a picture under their sha256."""
@@ -96,19 +76,22 @@ class ModelEndpoints:
 
     async def complete(self, request: Request) -> Response:
         """Answer a question, whole or streamed. What can go wrong before the first word has its own status."""
-        started = time.monotonic()
+        trace = RequestTrace(dict(request.headers))
+        trace.mark(Stage.RECEIVED)
         body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest), CompletionRequest)
         conversation = body.conversation()
-        question = body.generation_request(conversation)
+        question = replace(body.generation_request(conversation), trace=trace)
         for data in conversation.inline.values():
             await asyncio.to_thread(self._engine.add_image, data)
         answer_id = f"chatcmpl-{uuid.uuid4().hex}"
         if not body.stream:
-            completion = await unless_gone(request, self._engine.generate(question))
+            with self._answering(question) as ended:
+                completion = await unless_gone(request, self._engine.generate(question))
+                ended(completion)
             return JSONResponse(write_completion(completion, answer_id, self._engine.model_name))
-        chunks = self._engine.stream(question)
+        chunks = self._chunks(question)
         first = await unless_gone(request, anext(chunks))
-        events = self._events(first, chunks, answer_id, started)
+        events = self._events(first, chunks, answer_id)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def explain(self, request: Request) -> Response:
@@ -132,17 +115,32 @@ class ModelEndpoints:
         made = await unless_gone(request, self._engine.embed(body.text, image=body.image))
         return JSONResponse({"object": "embedding", "vector": made.vector, "tokens": made.tokens})
 
+    @contextlib.contextmanager
+    def _answering(self, question: GenerationRequest) -> Iterator[Callable[[Completion], None]]:
+        with TRACING.serving(question, self._engine.model_name) as traced, self._metrics.answering(question) as counted:
+
+            def ended(completion: Completion) -> None:
+                counted(completion)
+                traced(completion)
+
+            yield ended
+
+    async def _chunks(self, question: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
+        """The engine's, observed."""
+        with self._answering(question) as ended:
+            async with contextlib.aclosing(self._engine.stream(question)) as chunks:
+                async for chunk in chunks:
+                    if chunk.completion is not None:
+                        ended(chunk.completion)
+                    yield chunk
+
     async def _events(
-        self, first: GenerationChunk, rest: AsyncGenerator[GenerationChunk, None], answer_id: str, started: float
+        self, first: GenerationChunk, rest: AsyncGenerator[GenerationChunk, None], answer_id: str
     ) -> AsyncIterator[bytes]:
         """Server-sent events; an error after the first of them is the last."""
-        is_silent = True
         async with contextlib.aclosing(rest):
             try:
                 async for chunk in _again(first, rest):
-                    if is_silent and chunk.position is None:
-                        self._first_token_s.observe(time.monotonic() - started)
-                        is_silent = False
                     data = write_chunk(chunk, answer_id, self._engine.model_name)
                     yield data if chunk.completion is None else data + DONE
             except ModelError as error:

@@ -6,10 +6,11 @@ It knows no model and no messages; ranges are checked here, so that whoever make
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from visavis.models.errors import BadRequest
+from visavis.models.request_trace import RequestTrace
 
 MAX_STOP_STRINGS = 8
 MAX_BEAMS = 16
@@ -92,7 +93,8 @@ class Region:
 class GenerationRequest:
     """One question. `image` is the sha256 of the picture it is about; `history` holds earlier (question, answer) pairs.
 
-    `deadline_s` counts from now: what is said by then is the answer, with finish reason `cancelled`.
+    `deadline_s` counts from now: what is said by then is the answer, with finish reason `cancelled`. `trace` notes when
+    it passed what; two requests are equal without it.
     """
 
     question: str
@@ -101,6 +103,7 @@ class GenerationRequest:
     region: Region | None = None
     sampling: SamplingParameters = SamplingParameters()
     deadline_s: float | None = None
+    trace: RequestTrace = field(default_factory=RequestTrace, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.deadline_s is not None:

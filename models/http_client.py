@@ -9,7 +9,8 @@ import contextlib
 import math
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ READ_TIMEOUT_S = 300.0  # a question may have to wait for others
 FINISH_TIMEOUT_S = 1.0
 KEEPALIVE_S = 30.0  # shorter than the server's, so that it is never the server that closes first
 MOST_IDLE = 32
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _AT_ONCE = 64 * 1024
 _UNIX = "unix://"
 
@@ -138,12 +140,25 @@ class HttpClient:
         self._idle: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Exchange]] = WeakKeyDictionary()
 
     @contextlib.asynccontextmanager
-    async def ask(self, method: str, path: str, body: bytes, kind: str = "application/json") -> AsyncIterator[Exchange]:
-        """A request and its answer; leaving before the end of the answer closes the connection."""
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        kind: str = "application/json",
+        *,
+        more: Mapping[str, str] = NO_HEADERS,
+    ) -> AsyncIterator[Exchange]:
+        """A request, with `more` headers, and its answer; leaving before its end closes the connection."""
         idle = self._idle.setdefault(asyncio.get_running_loop(), [])
         exchange = await self._connection(idle)
         try:
-            headers = [("Host", self._authority), ("Content-Type", kind), ("Content-Length", str(len(body)))]
+            headers = [
+                ("Host", self._authority),
+                ("Content-Type", kind),
+                ("Content-Length", str(len(body))),
+                *more.items(),
+            ]
             await exchange.ask(h11.Request(method=method, target=f"{self._path}/{path}", headers=headers), body)
             yield exchange
         finally:

@@ -42,7 +42,7 @@ class ModelClient:
         """
         body = json.dumps(write_request(request)).encode()
         with _plain_errors():
-            async with self._http.ask("POST", "chat/completions", body) as answer:
+            async with self._http.ask("POST", "chat/completions", body, more=request.trace.headers) as answer:
                 await _check(answer)
                 async with contextlib.aclosing(read_events(answer)) as chunks:
                     async for chunk in chunks:

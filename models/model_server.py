@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import logging
 import os
 import signal
 import socket
@@ -23,6 +22,8 @@ import uvicorn
 from visavis.models.checkpoint_files import FOREIGN
 from visavis.models.engine_api import create_app
 from visavis.models.errors import ModelError
+from visavis.models.log_lines import log_to_stderr
+from visavis.models.tracing import TRACING
 
 if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
@@ -36,14 +37,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Take the address, load the weights, serve until SIGTERM or SIGINT. 0 after a clean stop, 1 with one sentence,
     70 when the engine died."""
     options = _parse(arguments)
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(options.log_level, options.log_format)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would starve the gateway
     try:
+        if options.traces:
+            TRACING.export("visavis-model")
         with _bind(options) as listener, _load_engine(options) as engine:
             return _serve(engine, listener, options)
     except ModelError as error:
         print(f"visavis model server: {error}", file=sys.stderr)
         return 1
+    finally:
+        TRACING.end()
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -63,6 +68,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-new-tokens", type=int, help="longest answer; 48, of hf: models 256")
     parser.add_argument("--drain-s", type=int, default=30, help="how long running answers may take after SIGTERM")
     parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error", "critical"])
+    parser.add_argument("--log-format", default="text", choices=["text", "json"])
+    parser.add_argument("--traces", action="store_true", help="send OpenTelemetry traces")
     return parser.parse_args(arguments)
 
 

@@ -12,6 +12,7 @@ from visavis.models.errors import ModelError
 from visavis.models.handover import Handover
 from visavis.models.image_states import Encoding, ImageStates
 from visavis.models.looks import Look
+from visavis.models.request_trace import Stage
 from visavis.models.visavis_model import ImageState
 
 ENCODED_AHEAD = 2  # pictures made ready while all rows are taken
@@ -53,6 +54,7 @@ class PictureWork:
         together = list(dict.fromkeys(look for look in wanted if not look.read))[: self._together]
         if len(together) < 2:
             return self._encode_one(wanted)
+        self._mark(Stage.ENCODING, *together)
         for look, made in self._images.encode_together(together).items():
             self._give(look, made)
         return True
@@ -79,9 +81,15 @@ class PictureWork:
         for look in wanted:
             if (encoding := self._images.claim(look)) is not None:
                 if self._is_wanted(look):
+                    self._mark(Stage.ENCODING, look)
                     return encoding
                 encoding.let_go()  # whoever had it in hand has just given it to all
         return None
+
+    def _mark(self, stage: Stage, *looks: Look) -> None:
+        for job in self._line.jobs():
+            if job.look in looks:
+                job.request.trace.mark(stage)
 
     def _is_wanted(self, look: Look) -> bool:
         jobs = self._line.jobs()
@@ -101,6 +109,7 @@ class PictureWork:
                 self._counters.add("image_hits", max(0, len(askers) - 1))
                 for job in askers:
                     job.image = made
+                    job.request.trace.mark(Stage.ENCODED)
         if isinstance(made, ModelError):
             self._fail(askers, made)
         self._line.wake()  # for other workers: there may be more to do than this one does at a time

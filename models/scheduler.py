@@ -20,6 +20,7 @@ from visavis.models.errors import ModelError
 from visavis.models.generation import FinishReason, GenerationChunk
 from visavis.models.handover import Handover, Prepared
 from visavis.models.processor import Processor
+from visavis.models.request_trace import Stage
 from visavis.models.sampling import next_tokens
 from visavis.models.visavis_model import VisavisModel
 
@@ -111,6 +112,7 @@ class Scheduler:
                     self._say(row, row.answer.take(token, log_probability))
 
     def _say(self, row: _Row, piece: str) -> None:
+        row.asked.job.request.trace.mark(Stage.FIRST_TOKEN)
         if piece:
             self._outbox.put(row.asked.job, GenerationChunk(piece))
         if row.answer.finish_reason is not None:

@@ -36,6 +36,7 @@ from visavis.models.generation import (
 )
 from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
 from visavis.models.replies import reply_without_model
+from visavis.models.request_trace import Stage
 from visavis.models.text_checks import clean_text
 from visavis.models.transformers_prompts import has_chat_template, model_inputs
 
@@ -179,6 +180,7 @@ class TransformersEngine:
     def _work(self, job: _Job) -> None:
         self.waiting -= 1
         self.running = 1
+        job.request.trace.mark(Stage.ADMITTED)
         try:
             if self._closed:
                 raise ModelError("the model is shutting down")
@@ -268,6 +270,7 @@ class _Answer:
             self.finish_reason = FinishReason.STOP
             return
         self.token_ids.append(token)
+        self.job.request.trace.mark(Stage.FIRST_TOKEN)
         if self.probabilities.scores is not None:
             self._log_probabilities.append(float(self.probabilities.scores[0].float().log_softmax(-1)[token]))
         if piece := self._text.add(token):

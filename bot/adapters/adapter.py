@@ -84,8 +84,9 @@ class Adapter:
             raise Busy("Too much is being asked at the moment; please try again later.")
         job = Job(incoming.id, incoming_to_json(incoming))
         try:
-            async with asyncio.timeout(ACK_S):
-                taken = await self._channel.take(job, incoming.events or (incoming.id,), LEASE_S, incoming.place)
+            with self._manager.observer.acknowledging(self._platform.name):
+                async with asyncio.timeout(ACK_S):
+                    taken = await self._channel.take(job, incoming.events or (incoming.id,), LEASE_S, incoming.place)
         except TimeoutError:
             raise StoreUnavailable("The conversation store does not answer in time.") from None
         if taken is None:

@@ -14,11 +14,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from prometheus_client import start_http_server
+
 from visavis.bot.adapters.adapter import Adapter
 from visavis.bot.adapters.platform import Limited, PlatformError
 from visavis.bot.conversations import Conversations
-from visavis.bot.gateway import log_at
+from visavis.bot.gateway import observe
 from visavis.bot.settings import Settings, is_loopback, load_settings
+from visavis.models.tracing import TRACING
 
 log = logging.getLogger(__name__)
 
@@ -119,13 +122,16 @@ async def serve_platform(settings: Settings, make: MakeService) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     conversations = Conversations(settings)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, settings.host, registry=conversations.metrics.registry)
     await run_service(make(settings, conversations), conversations, stop, settings.drain_s)
+    TRACING.end()
 
 
 def main(make: MakeService) -> None:
     """Entry of the process that the supervisor starts."""
     settings = load_settings()
-    log_at(settings.log_level)
+    observe(settings)
     try:
         asyncio.run(serve_platform(settings, make))
     except SetupError as error:

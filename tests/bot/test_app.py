@@ -107,7 +107,7 @@ def test_health_readiness_and_metrics(client: TestClient, session: str, photo: b
     upload(client, session, b"text")
     text = client.get("/metrics").text
     assert "visavis_images_stored_total 1.0" in text
-    assert 'visavis_images_rejected_total{code="bad_image"} 1.0' in text
+    assert 'visavis_image_rejects_total{reason="bad_image"} 1.0' in text
     assert session not in text
 
 

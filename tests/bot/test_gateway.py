@@ -65,7 +65,7 @@ def test_a_gateway_does_not_look_for_garbage_in_what_it_has_imported(monkeypatch
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setattr(sys, "argv", ["gateway", "--fd", str(listener.detach())])
-    monkeypatch.setattr(gateway, "log_at", lambda level: None)
+    monkeypatch.setattr(gateway, "observe", lambda settings: None)
     monkeypatch.setattr(asyncio, "run", run)
     gateway.main(lambda settings: Starlette())
     assert frozen[0] > 10_000

@@ -191,10 +191,21 @@ async def test_closing_the_connection_frees_the_row(
 async def test_metrics_tell_what_the_engine_did(client: httpx.AsyncClient) -> None:
     await put_picture(client)
     await streamed(client, asking(IMAGE, text()))
+    await streamed(client, asking(IMAGE, text("and how many are there?")))
+    unknown = {"type": "image", "file_id": "0" * 64}
+    assert (await refused(client, asking(unknown, text())))[0] == 409
     lines = (await client.get("/metrics")).text.splitlines()
     assert "visavis_engine_encoder_forwards_total 1.0" in lines
-    assert "visavis_engine_waiting 0.0" in lines
-    assert "visavis_engine_first_token_seconds_count 1.0" in lines
+    assert "visavis_requests_waiting 0.0" in lines
+    assert 'visavis_requests_total{outcome="completed"} 2.0' in lines
+    assert 'visavis_cache_hits_total{kind="image_state"} 1.0' in lines
+    assert 'visavis_cache_misses_total{kind="image_state"} 1.0' in lines
+    assert 'visavis_cache_hits_total{kind="picture"} 2.0' in lines
+    assert 'visavis_cache_misses_total{kind="picture"} 1.0' in lines
+    for name in ("time_to_first_token", "request_queue_time", "request_duration", "time_per_output_token"):
+        assert f"visavis_{name}_seconds_count 2.0" in lines
+    said = next(line for line in lines if line.startswith("visavis_generation_tokens_total"))
+    assert 2 < float(said.split()[1]) <= 24
 
 
 async def test_a_dead_engine_shows(
