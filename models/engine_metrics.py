@@ -78,19 +78,18 @@ class EngineMetrics:
 
     @contextlib.contextmanager
     def answering(self, request: GenerationRequest) -> Iterator[Callable[[Completion], None]]:
-        """A request, from here to its end; what is given is to be called with its completion, if it gets that far."""
-        completions: list[Completion] = []
-        picture = "hits"
-        try:
-            yield completions.append
-        except UnknownImage:
-            picture = "misses"
-            raise
-        finally:
+        """A request, from here on; what is given is to be called with its completion before anybody else sees it."""
+
+        def ended(completion: Completion) -> None:
             request.trace.mark(Stage.ENDED)
-            self._pictures[picture] += request.image is not None
-            for completion in completions:
-                self._observe(request.trace, completion)
+            self._pictures["hits"] += request.image is not None
+            self._observe(request.trace, completion)
+
+        try:
+            yield ended
+        except UnknownImage:
+            self._pictures["misses"] += 1
+            raise
 
     def _observe(self, trace: RequestTrace, completion: Completion) -> None:
         said = completion.output_tokens
