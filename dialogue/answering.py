@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessageChunk, UsageMetadata
 from langchain_core.messages.ai import add_usage
 
 from visavis.dialogue.context import Context
+from visavis.dialogue.drafts import DraftWriter
 from visavis.dialogue.errors import ErrorCode
 from visavis.dialogue.events import (
     Event,
@@ -42,6 +43,7 @@ class Answer:
         self._attempt = attempt
         self._accepted_at = accepted_at
         self._text: list[str] = []
+        self._drafts = DraftWriter()
         self._usage: UsageMetadata | None = None
         self._metadata: dict[str, Any] = {}
         self._started = time.time()
@@ -66,7 +68,8 @@ class Answer:
         if text:
             self._first_ms = self._first_ms or _ms_since(self._started)
             self._text.append(text)
-            self._emit(TextDelta(**self._place(), text=text))
+            draft = self._drafts.add(text)
+            self._emit(TextDelta(**self._place(), text=text, **(draft._asdict() if draft else {})))
 
     def _emit(self, event: Event) -> None:
         self.unsaved.append(event)
@@ -96,7 +99,8 @@ class Answer:
 
     def cancelled(self) -> TurnCancelled:
         """The end of a turn that was stopped here."""
-        return TurnCancelled(**self._place(), text="".join(self._text))
+        text = "".join(self._text)
+        return TurnCancelled(**self._place(), text=text, html=render_html(text))
 
     def failed(self, code: ErrorCode, message: str) -> TurnFailed:
         """The end of a turn that gets no answer."""

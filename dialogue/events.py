@@ -57,10 +57,13 @@ class TurnRestarted(TurnEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDelta(TurnEvent):
-    """The next piece of the answer."""
+    """The next piece of the answer; now and then, once it is formatted, with `html`, which follows the first `after`
+    blocks of what was shown before."""
 
     name = EventName.DELTA
     text: str
+    html: str | None = None
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +114,12 @@ class TurnFailed(TurnEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnCancelled(TurnEvent):
-    """Somebody stopped the turn; `text` is what had been said by then."""
+    """Somebody stopped the turn; `text` is what had been said by then, `html` the same for a page."""
 
     name = EventName.CANCELLED
     is_final = True
     text: str
+    html: str = ""
 
 
 Event = TurnAccepted | TurnQueued | TurnRestarted | TextDelta | TurnCompleted | TurnFailed | TurnCancelled
@@ -131,6 +135,8 @@ _FIELDS = {name: tuple(field.name for field in fields(event)) for name, event in
 def event_to_dict(event: Event) -> dict[str, Any]:
     """The event as plain JSON values, `type` first."""
     values = {name: getattr(event, name) for name in _FIELDS[event.name]}
+    if isinstance(event, TextDelta) and event.html is None:
+        del values["html"], values["after"]  # as in most deltas
     if isinstance(event, TurnCompleted):
         values |= {"usage": asdict(event.usage), "timings": asdict(event.timings)}
     return {"type": str(event.name), **values}

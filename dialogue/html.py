@@ -16,15 +16,21 @@ _SCHEMES = {"http", "https", "mailto"}
 
 
 @cache
-def _markdown() -> MarkdownIt:
+def markdown() -> MarkdownIt:
+    """What reads Markdown here: raw HTML stays text, pictures are not known."""
     options = {"html": False, "breaks": True}
     return MarkdownIt("commonmark", options).enable(["table", "strikethrough"]).disable("image")
 
 
 def render_html(text: str) -> str:
     """Sanitised HTML of Markdown `text`."""
+    return clean_html(markdown().render(text))
+
+
+def clean_html(html: str) -> str:
+    """`html` without all but harmless tags, attributes and addresses."""
     return nh3.clean(
-        _markdown().render(text),
+        html,
         tags=_TEXT_TAGS | _BLOCK_TAGS | _TABLE_TAGS,
         attributes=_ATTRIBUTES,
         url_schemes=_SCHEMES,

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from visavis.dialogue.commands import COMMANDS, Command, CommandName
 from visavis.dialogue.errors import BadRequest, DialogueError, RateLimited, TooLong
-from visavis.dialogue.events import Event, TurnCompleted, TurnFailed, event_from_dict, event_to_dict
+from visavis.dialogue.events import Event, TurnCancelled, TurnCompleted, TurnFailed, event_from_dict, event_to_dict
 from visavis.dialogue.explaining import Explanation
 from visavis.dialogue.limits import Limits, Persona
 from visavis.dialogue.model_choice import ModelChoice
@@ -167,7 +167,7 @@ def turn_to_dict(turn: Turn, alternatives: Iterable[Turn] = ()) -> Fields:
         "id": turn.id,
         "role": str(turn.role),
         "text": turn.text,
-        "html": completed and completed.html,
+        "html": (turn.final.html or None) if isinstance(turn.final, TurnCompleted | TurnCancelled) else None,
         "images": list(turn.images),
         "at": turn.at,
         "status": str(turn.status),
