@@ -1,16 +1,15 @@
-// @ts-check
 /**
  * One picture beside a question: its local preview, made smaller where it is large, and its upload.
  */
 
 import { button, h, icon, rename } from "./elements.js";
-import { fill } from "./strings.js";
+import { fill, quoted } from "./strings.js";
 
-/** @import { Picture } from "./connection.js" */
+/** @import { Picture } from "./pictures.js" */
 /** @import { Strings } from "./strings.js" */
 /** @typedef {(blob: Blob, options: {onprogress: (share: number) => void, signal: AbortSignal}) => Promise<Picture>} Upload */
 /** @typedef {(sentence: string, hopeless: boolean) => void} OnFail hopeless: trying the same file again would not help */
-/** @typedef {{strings: Strings, limit: number, upload: Upload, onremove: () => void, onfail: OnFail}} AttachmentOptions */
+/** @typedef {{strings: Strings, limit: number, upload: Upload, onremove: () => void, onretry: () => void, onfail: OnFail}} AttachmentOptions */
 
 const MEGABYTE = 2 ** 20;
 const HOPELESS = new Set(["bad_image", "image_too_large", "unsupported_image", "too_large_file"]);
@@ -30,7 +29,7 @@ export class Attachment {
     this.options = options;
     this.url = URL.createObjectURL(file);
     this.bar = h("progress", { max: 1, value: 0, "aria-label": file.name });
-    this.retry = button("retry", "retry", this.#words("retryUpload"), () => this.start());
+    this.retry = button("retry", "retry", this.#words("retryUpload"), () => (options.onretry(), this.start()));
     this.remove = button("remove", "close", "", () => options.onremove());
     const preview = h("img", { src: this.url, alt: file.name });
     preview.onerror = () => preview.replaceWith(icon("picture"));
@@ -51,7 +50,7 @@ export class Attachment {
   async #upload() {
     const onprogress = (/** @type {number} */ share) => (this.bar.value = share);
     const blob = await shrunk(this.file);
-    if (blob.size > this.options.limit) throw { code: "too_large_file", message: this.#words("tooLargeFile") };
+    if (blob.size > this.options.limit) throw { code: "too_large_file" };
     return this.options.upload(blob, { onprogress, signal: this.#abort.signal });
   }
 
@@ -62,12 +61,13 @@ export class Attachment {
     URL.revokeObjectURL(this.url);
   }
 
-  /** @param {{code: string, message: string}} error */
+  /** @param {{code: string, message?: string}} error */
   #fail({ code, message }) {
     if (code === "cancelled") return;
     this.#show("failed");
-    const sentence = code === "network" ? this.#words("uploadFailed") : (this.options.strings.errors[code] ?? message);
-    this.options.onfail(sentence, HOPELESS.has(code));
+    const problem = this.options.strings.errors[code] ?? message ?? "";
+    const sentence = code === "network" ? "uploadFailed" : code === "too_large_file" ? "tooLargeFile" : "fileProblem";
+    this.options.onfail(this.#words(sentence, problem), HOPELESS.has(code));
   }
 
   /** @param {"uploading" | "stored" | "failed"} state */
@@ -78,10 +78,12 @@ export class Attachment {
     rename(this.remove, this.#words(state === "uploading" ? "cancelUpload" : "remove"));
   }
 
-  /** @param {"retryUpload" | "remove" | "cancelUpload" | "uploadFailed" | "tooLargeFile"} key */
-  #words(key) {
+  /** @param {"retryUpload" | "remove" | "cancelUpload" | "uploadFailed" | "tooLargeFile" | "fileProblem"} key @param {string} [problem] */
+  #words(key, problem) {
     const { strings, limit } = this.options;
-    return fill(strings[key], { name: this.file.name || strings.pictureSent, limit: Math.floor(limit / MEGABYTE) });
+    const name = this.file.name || strings.pictureSent;
+    const values = { limit: Math.floor(limit / MEGABYTE), problem: problem ?? "" };
+    return fill(strings[key], { ...values, name: problem === undefined ? name : quoted(name) });
   }
 }
 

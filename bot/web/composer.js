@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Where a question is made: the text, the pictures beside it and their uploads. Hands a finished question over; knows
  * nothing of sockets or answers.
@@ -7,10 +6,11 @@
 import { Attachment } from "./attachment.js";
 import { button, h, icon, rename } from "./elements.js";
 import { cutOut } from "./pointing.js";
-import { fill } from "./strings.js";
+import { fill, quoted } from "./strings.js";
 
 /** @import { Upload } from "./attachment.js" */
-/** @import { Picture, Region } from "./connection.js" */
+/** @import { Region } from "./memory.js" */
+/** @import { Picture } from "./pictures.js" */
 /** @import { Strings } from "./strings.js" */
 /** @typedef {{picture: Picture, url: string}} Attached a stored picture and the address of its local copy */
 /** @typedef {{region: Region, url: string}} Pointed a part of a picture that was shown before, and the address of that picture */
@@ -68,12 +68,18 @@ export class Composer {
     this.notice.replaceChildren(...(sentence ? [icon("alert"), h("span", {}, sentence)] : []));
   }
 
+  /** Say something about a file, beside what was said of others. @param {string} sentence */
+  #complain(sentence) {
+    if (!this.notice.hasChildNodes()) this.tell(sentence);
+    else if (!this.notice.textContent?.includes(sentence)) this.notice.lastElementChild?.append(h("br"), sentence);
+  }
+
   /** Take files in, from wherever they came. @param {Iterable<File>} files */
   attach(files) {
     this.tell("");
     for (const file of files) {
       const complaint = this.#complaint(file);
-      complaint ? this.tell(complaint) : this.#add(file);
+      complaint ? this.#complain(complaint) : this.#add(file);
     }
     this.#refresh();
     this.input.focus();
@@ -141,10 +147,11 @@ export class Composer {
       strings: this.strings,
       limit: this.#limits.image_bytes,
       upload: this.handlers.upload,
-      onremove: () => (this.#discard(attachment), this.#refresh(), this.input.focus()),
+      onremove: () => (this.tell(""), this.#discard(attachment), this.#refresh(), this.input.focus()),
+      onretry: () => this.tell(""),
       onfail: (sentence, hopeless) => {
         if (hopeless) this.#discard(attachment);
-        this.tell(sentence);
+        this.#complain(sentence);
         this.#refresh();
       },
     });
@@ -156,13 +163,12 @@ export class Composer {
   #discard(attachment) {
     attachment.discard();
     this.#attachments = this.#attachments.filter((other) => other !== attachment);
-    this.tell("");
   }
 
   /** What is wrong with a file, as far as it can be seen from here; the server looks closer. @param {File} file */
   #complaint({ name, type }) {
     const { images } = this.#limits;
-    if (type && !type.startsWith("image/")) return fill(this.strings.notAPicture, { name });
+    if (type && !type.startsWith("image/")) return fill(this.strings.notAPicture, { name: quoted(name) });
     if (this.#attachments.length >= images) return fill(this.strings.tooManyPictures, { count: images });
     return "";
   }

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Small builders of DOM nodes: elements, icons, and the one door through which an answer's HTML enters the page.
  * Knows nothing of conversations, connections or words.
@@ -108,6 +107,11 @@ function drawing(name, box, outlines) {
   return svg;
 }
 
+/** Who says what follows, for those who cannot see it. @param {string} name */
+export function speaker(name) {
+  return h("span", { class: "visually-hidden" }, `${name}: `);
+}
+
 const ALLOWED = new Set(
   "A B BLOCKQUOTE BR CODE DEL EM H1 H2 H3 H4 H5 H6 HR I LI OL P PRE S STRONG TABLE TBODY TD TH THEAD TR UL".split(" "),
 );
@@ -136,6 +140,7 @@ function copyAllowed(source, target) {
 /** @param {Element} source */
 function copyElement(source) {
   const copy = document.createElement(source.tagName);
+  if (source.tagName === "OL" && /^\d{1,9}$/.test(source.getAttribute("start") ?? "")) copy.setAttribute("start", String(source.getAttribute("start")));
   const href = source.tagName === "A" ? (source.getAttribute("href") ?? "") : "";
   if (/^(https?:|mailto:)/i.test(href)) {
     copy.setAttribute("href", href);

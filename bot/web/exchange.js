@@ -1,18 +1,18 @@
-// @ts-check
 /**
  * A question and its answer on the screen, from waiting over streaming to finished, and what can be done with them. Knows
  * nothing of the wire but the shape of a turn; what an action means is decided by whoever made the exchange.
  */
 
-import { button, h, icon, mark, rename, safeHtml } from "./elements.js";
+import { button, h, icon, mark, rename, safeHtml, speaker } from "./elements.js";
 import { HeatView } from "./heat.js";
-import { cutOut } from "./pointing.js";
+import { Question } from "./question.js";
 import { fill } from "./strings.js";
 
 /** @import { Pointed } from "./composer.js" */
-/** @import { Frame, PendingTurn, Region } from "./connection.js" */
+/** @import { Frame } from "./line.js" */
+/** @import { PendingTurn, Region } from "./memory.js" */
+/** @import { ShownPicture } from "./question.js" */
 /** @import { Strings } from "./strings.js" */
-/** @typedef {{image: string, url: string, width?: number, height?: number}} ShownPicture */
 /** @typedef {{score: number, consent: boolean}} Feedback */
 /**
  * A turn in the server's lists.
@@ -22,15 +22,12 @@ import { fill } from "./strings.js";
  */
 /** @typedef {Pick<Turn, "text" | "status"> & Partial<Turn>} Finished */
 /**
- * What people may want of an exchange; one that is null is not offered.
- * @typedef {object} Actions
- * @property {(exchange: Exchange) => void} again ask the same once more, after an answer or a failure
- * @property {(exchange: Exchange, text: string) => void} edit
- * @property {(turn: string) => void} select
- * @property {(exchange: Exchange, feedback: Feedback) => void} rate
- * @property {((exchange: Exchange) => void) | null} explain
- * @property {(picture: ShownPicture) => void} view
- * @property {(words: string) => void} tell
+ * What people may want of an exchange: to ask the same once more, after an answer or a failure, and so on; `explain` is null
+ * where it is not offered.
+ * @typedef {(exchange: Exchange) => void} Act
+ * @typedef {{again: Act, explain: Act | null, edit: (exchange: Exchange, text: string) => void, select: (turn: string) => void,
+ *   rate: (exchange: Exchange, feedback: Feedback) => void, view: (picture: ShownPicture) => void,
+ *   tell: (words: string) => void}} Actions
  */
 
 /** Below this confidence (the geometric mean of the tokens' probabilities) an answer is marked. */
@@ -40,6 +37,7 @@ const COPIED_MS = 1500;
 export class Exchange {
   #attempt = 0;
   #streamed = new Text();
+  #formatted = false;
   /** @type {string | null} */ #finished = null;
   /** @type {Feedback} */ #feedback = { score: 0, consent: false };
 
@@ -55,10 +53,8 @@ export class Exchange {
     this.strings = strings;
     this.turn = turn;
     this.actions = actions;
-    this.said = this.#bubble();
-    const row = pictures.length ? h("div", { class: "pictures" }, ...pictures.map((picture) => this.#picture(picture))) : null;
-    const part = pointed ? cutOut(pointed.url, pointed.region, strings.pointPart) : null;
-    this.question = h("li", { class: "turn question" }, speaker(strings.you), row, part, this.said);
+    const edit = (/** @type {string} */ text) => actions.edit(this, text);
+    this.question = new Question(strings, turn, pictures, pointed, { edit, view: actions.view });
     this.body = h("div", { class: "said", dir: "auto" });
     this.foot = h("div", { class: "answer-foot" });
     const column = h("div", { class: "column" }, speaker(strings.name), this.body, this.foot);
@@ -68,7 +64,7 @@ export class Exchange {
   }
 
   get elements() {
-    return [this.question, this.answer];
+    return [this.question.element, this.answer];
   }
 
   /** Show that something is under way. @param {string} words */
@@ -77,23 +73,18 @@ export class Exchange {
     this.body.replaceChildren(h("p", { class: "waiting" }, dots, words));
   }
 
-  /** Say what a picture of the question shows, to those who cannot see it. @param {string} image @param {string} text */
-  describe(image, text) {
-    const shown = this.question.querySelector(`[data-image="${image}"] img`);
-    shown?.setAttribute("alt", fill(this.strings.pictureShows, { text }));
-  }
-
   /** Take a turn.* frame in. @param {Frame} frame */
   receive(frame) {
     if (frame.attempt) this.kept = true;
     if (frame.attempt > this.#attempt) {
       this.#attempt = frame.attempt;
       this.#streamed = new Text(); // what an earlier attempt said is void
+      this.#formatted = false;
     }
     if (frame.type === "turn.accepted") this.wait(this.strings.waitingLook);
     if (frame.type === "turn.restarted") this.wait(this.strings.waitingAgain);
     if (frame.type === "turn.queued") this.wait(fill(this.strings.waitingQueue, { position: frame.position }));
-    if (frame.type === "turn.delta") this.#append(frame.text);
+    if (frame.type === "turn.delta") this.#append(frame);
     if (frame.type === "turn.completed") this.show({ ...frame, status: "completed" });
     if (frame.type === "turn.cancelled") this.show({ ...frame, status: "cancelled" });
     if (frame.type === "turn.failed") this.show({ ...frame, text: "", status: "failed", error: frame });
@@ -134,52 +125,6 @@ export class Exchange {
     const view = explanation.error ? failed : new HeatView(this.strings, this.looked?.url ?? "", this.text, explanation).element;
     why?.setAttribute("aria-expanded", String(!explanation.error));
     this.foot.querySelector(".explanation")?.replaceChildren(view);
-  }
-
-  #bubble() {
-    const { text } = this.turn;
-    if (!text) return null;
-    const edit = button("round small edit", "edit", this.strings.edit, () => this.#rewrite());
-    return h("div", { class: "asked" }, edit, h("p", { class: "bubble", dir: "auto" }, text));
-  }
-
-  /** The question as a form. */
-  #rewrite() {
-    const input = h("textarea", { rows: 2, "aria-label": this.strings.editMessage, dir: "auto" });
-    const cancel = h("button", { class: "quiet", type: "button" }, this.strings.cancel);
-    const form = h("form", { class: "rewrite" }, input, cancel, h("button", { class: "filled" }, this.strings.editSend));
-    const leave = () => {
-      form.replaceWith(/** @type {HTMLElement} */ (this.said));
-      this.said?.querySelector("button")?.focus();
-    };
-    cancel.onclick = leave;
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      const text = input.value.trim();
-      leave();
-      if (text) this.actions.edit(this, text);
-    };
-    form.onkeydown = (event) => {
-      const send = event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target === input;
-      if (!send && event.key !== "Escape") return;
-      event.preventDefault();
-      event.stopPropagation();
-      send ? form.requestSubmit() : leave();
-    };
-    input.value = this.turn.text;
-    this.said?.replaceWith(form);
-    input.focus();
-  }
-
-  /** @param {ShownPicture} picture */
-  #picture(picture) {
-    const { url: src, width, height } = picture;
-    const image = h("img", { src, width, height, alt: this.strings.pictureSent, decoding: "async" });
-    const open = h("button", { class: "picture", type: "button", "data-image": picture.image }, image);
-    open.append(h("span", { class: "visually-hidden" }, this.strings.openPicture));
-    open.onclick = () => this.actions.view(picture);
-    image.onerror = () => open.replaceWith(h("p", { class: "picture gone" }, icon("picture"), this.strings.pictureGone));
-    return open;
   }
 
   /** @param {boolean} completed */
@@ -263,16 +208,17 @@ export class Exchange {
     this.foot.replaceChildren(h("div", { class: "actions" }, this.pager));
   }
 
-  /** @param {string} text */
-  #append(text) {
-    if (!this.#streamed.isConnected) this.body.replaceChildren(h("p", { class: "plain" }, this.#streamed));
-    this.#streamed.appendData(text);
+  /** Once the server sends the answer as HTML, text waits for it: nobody shall read markers. @param {Frame} delta */
+  #append({ text, html, after }) {
+    if (html !== undefined) {
+      this.#formatted = true;
+      const shown = this.#streamed.isConnected ? [] : [...this.body.children].slice(0, after);
+      this.body.replaceChildren(...shown, safeHtml(html));
+    } else if (!this.#formatted) {
+      if (!this.#streamed.isConnected) this.body.replaceChildren(h("p", { class: "plain" }, this.#streamed));
+      this.#streamed.appendData(text);
+    }
   }
-}
-
-/** Who says what follows, for those who cannot see it. @param {string} name */
-function speaker(name) {
-  return h("span", { class: "visually-hidden" }, `${name}: `);
 }
 
 /** @param {string} text */

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * A conversation as one HTML file that needs nothing else: texts, answers as they were shown, pictures inside it.
  */
@@ -49,7 +48,7 @@ async function allTurns(connection) {
 async function section(strings, connection, { role, text, html, images, at, error }) {
   const asked = role === "user";
   const when = h("time", {}, ` ${new Date(at * 1000).toLocaleString(strings.language)}`);
-  const pictures = asked ? await Promise.all(images.map((image) => embedded(connection.imageUrl(image), strings))) : [];
+  const pictures = asked ? await Promise.all(images.map((image) => embedded(connection.pictures.url(image), strings))) : [];
   const words = html ? safeHtml(html) : h("p", {}, error?.message ?? text);
   return h("section", { dir: "auto" }, h("h2", {}, asked ? strings.you : strings.name, when), ...pictures, words);
 }

@@ -1,6 +1,5 @@
-// @ts-check
 /**
- * Where an answer came from: the picture, dark but for where the model looked, and the answer's words to step through.
+ * Where an answer came from: the picture in grey, coloured by how much the model looked, and the answer's words to step through.
  * Knows one explanation; who asked for it is not its business.
  */
 
@@ -11,8 +10,11 @@ import { fill } from "./strings.js";
 /** @typedef {{start: number, end: number, map: string}} WordMap */
 /** @typedef {{grid: [number, number], answer: string, words: WordMap[]}} Explanation */
 
-/** How much of the picture the veil hides where nobody looked, 0..255. A bright colour over it would vanish on some. */
-const COVER = 185;
+/**
+ * From where nobody looked to where it looked most, over the picture in grey: one that is dark, or bright, or of such a colour,
+ * shows it as well as others. Red, green, blue and how much they cover, 0..255.
+ */
+const COLOURS = [[30, 12, 70, 170], [150, 40, 100, 150], [240, 110, 40, 140], [255, 225, 110, 150]];
 /** Heat is lifted by this power: a few hot cells would otherwise leave the rest of the picture in the dark. */
 const LIFT = 0.5;
 
@@ -84,7 +86,15 @@ export class HeatView {
     const cells = Uint8Array.from(atob(map), (char) => char.charCodeAt(0));
     const { width, height } = this.veil;
     const pixels = new ImageData(width, height);
-    cells.forEach((heat, place) => pixels.data.set([0, 0, 0, COVER * (1 - (heat / 255) ** LIFT)], 4 * place));
+    const coldest = Math.min(...cells);
+    cells.forEach((heat, place) => pixels.data.set(colour(((heat - coldest) / (255 - coldest || 1)) ** LIFT), 4 * place));
     this.veil.getContext("2d")?.putImageData(pixels, 0, 0);
   }
+}
+
+/** @param {number} heat 0..1 */
+function colour(heat) {
+  const place = heat * (COLOURS.length - 1);
+  const low = Math.min(Math.floor(place), COLOURS.length - 2);
+  return COLOURS[low].map((from, channel) => from + (COLOURS[low + 1][channel] - from) * (place - low));
 }

@@ -1,40 +1,48 @@
-// @ts-check
 /**
- * What a browser remembers of a server: the conversation and the question on its way, for each tab, and who the person is.
- * Storage may be forbidden (private windows, sandboxed frames): everything then lasts as long as the page.
+ * What a reload must not lose: which conversation this is, the question on its way, and who the person is; for each tab, in a
+ * new tab the last one's. Storage may be forbidden (private windows, sandboxed frames): all then lasts as long as the page.
  */
 
-/** @import { PendingTurn } from "./connection.js" */
-/** @typedef {{session: string, pending: PendingTurn | null, model: string}} State */
+/** @import { Frame } from "./line.js" */
+/** @import { Token } from "./connection.js" */
+/** @import { Picture } from "./pictures.js" */
+/** @typedef {{image: string, x: number, y: number, w: number, h: number}} Region a part of a picture, in shares 0..1 of it */
+/**
+ * A question on its way; `replaces` is the turn in whose place it is asked: with its own words again, or `edited`.
+ * @typedef {{id: string, text: string, pictures: Picture[], region: Region | null, replaces?: string | null, edited?: boolean,
+ *   model?: string, acknowledged: boolean, cancelled: boolean}} PendingTurn
+ */
+/** @typedef {Omit<PendingTurn, "id" | "acknowledged" | "cancelled">} Question */
 
 export class Memory {
+  /** The conversation; empty: a new one. */ session = "";
+  /** Who shall answer, of those in `ready`; empty: the default one. */ model = "";
+  /** The question that waits for its answer. @type {PendingTurn | null} */ turn = null;
+  #seen = { attempt: 0, seq: 0 };
+
   /** @param {string} key */
   constructor(key) {
     this.key = key;
-  }
-
-  /** This tab's state, in a new tab the last one. @returns {State} */
-  load() {
-    const nothing = { session: "", pending: null, model: "" };
     try {
-      const stored = sessionStorage.getItem(this.key) ?? localStorage.getItem(this.key) ?? "{}";
-      return { ...nothing, ...JSON.parse(stored) };
-    } catch {
-      return nothing;
-    }
-  }
-
-  /** @param {State} state */
-  save(state) {
-    try {
-      for (const storage of [sessionStorage, localStorage]) storage.setItem(this.key, JSON.stringify(state));
+      const stored = sessionStorage.getItem(key) ?? localStorage.getItem(key) ?? "{}";
+      ({ session: this.session = "", pending: this.turn = null, model: this.model = "" } = JSON.parse(stored));
     } catch {
       // As above.
     }
   }
 
-  /** The secret by which this browser is known again. */
-  person() {
+  save() {
+    const stored = JSON.stringify({ session: this.session, pending: this.turn, model: this.model });
+    try {
+      for (const storage of [sessionStorage, localStorage]) storage.setItem(this.key, stored);
+    } catch {
+      // As above.
+    }
+  }
+
+  /** Who the person is: by the host page's token, else by a secret that this browser makes up. @param {Token} [token] */
+  async person(token) {
+    if (token) return typeof token === "function" ? token() : token;
     const key = `${this.key}:person`;
     try {
       const secret = localStorage.getItem(key) ?? newId();
@@ -44,6 +52,57 @@ export class Memory {
       return undefined;
     }
   }
+
+  /** @param {string} session */
+  enter(session) {
+    this.session = session;
+    this.save();
+  }
+
+  /** Wait for the answer to a turn, or for none. @param {PendingTurn | null} turn */
+  follow(turn) {
+    this.turn = turn;
+    this.#seen = { attempt: 0, seq: 0 };
+    this.save();
+  }
+
+  /** The server has the turn. @returns {boolean} whether that is news */
+  acknowledge() {
+    const news = this.turn !== null && !this.turn.acknowledged;
+    if (this.turn) this.turn.acknowledged = true;
+    if (news) this.save();
+    return news;
+  }
+
+  /** Where `hello` shall go on. */
+  get resume() {
+    const { attempt, seq } = this.#seen;
+    return this.turn?.acknowledged ? { turn: this.turn.id, attempt: attempt || 1, seq } : undefined;
+  }
+
+  /** Whether a frame belongs to the turn and was not heard before, as after a resume. @param {Frame} frame */
+  isNew(frame) {
+    const { attempt, seq } = this.#seen;
+    if (frame.turn !== this.turn?.id || frame.attempt < attempt) return false;
+    if (frame.attempt === attempt && frame.seq <= seq) return false;
+    this.#seen = { attempt: frame.attempt, seq: frame.seq };
+    return true;
+  }
+
+  /** What has still to be said of the turn, in order. @returns {Record<string, unknown>[]} */
+  commands() {
+    if (!this.turn) return [];
+    const { id, text, pictures, region, replaces, edited, model, acknowledged, cancelled } = this.turn;
+    const images = pictures.map(({ image }) => image);
+    const first = { type: "turn", id, text, images, region: region ?? undefined, model };
+    const again = edited ? { type: "edit", turn: replaces, id, text, model } : { type: "regenerate", turn: replaces, id, model };
+    return [...(acknowledged ? [] : [replaces ? again : first]), ...(cancelled ? [{ type: "cancel", turn: id }] : [])];
+  }
+}
+
+/** A turn for a question. @param {Question} question @param {string} model who shall answer it @returns {PendingTurn} */
+export function newTurn(question, model) {
+  return { ...question, id: newId(), model: model || undefined, acknowledged: false, cancelled: false };
 }
 
 /** A random UUID, also on plain http where `crypto.randomUUID` does not exist. */

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Who answers: a choice where the server offers several models, and a line on what the one can do that was chosen.
  */

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The pictures of a conversation at the server: their addresses, what they show, and their way there.
  */

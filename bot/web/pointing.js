@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Pointing at a part of a picture: a box that is drawn by dragging, set by a tap, or moved with the arrow keys. Knows one
  * picture and one box, as shares 0..1 of the picture; what is asked about it is not its business.
@@ -33,6 +32,11 @@ export class Pointing {
     this.element.append(this.image, this.frame);
     this.element.onpointerdown = (event) => event.button === 0 && this.#drag(event);
     this.element.onkeydown = (event) => this.#key(event);
+  }
+
+  /** Of the box. */
+  get middle() {
+    return this.box && [this.box.x + this.box.w / 2, this.box.y + this.box.h / 2];
   }
 
   /** @param {PointerEvent} event */

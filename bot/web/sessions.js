@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The drawer with a person's conversations: search, open, rename, save as a file, delete. Speaks to the connection; what is
  * on the screen behind it is not its business.

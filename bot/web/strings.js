@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The words of the page. Each language is one file `strings.<language>.json`; a key missing there falls back to English.
  */
@@ -30,6 +29,11 @@ export async function loadStrings(tag, file) {
 /** Put values into a sentence's {places}. @param {string} sentence @param {Record<string, string | number>} values */
 export function fill(sentence, values) {
   return sentence.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
+}
+
+/** A file's name inside a sentence: short, and whatever its direction the sentence keeps its own. @param {string} name */
+export function quoted(name) {
+  return `\u2068${name.length > 48 ? `${name.slice(0, 32)}…${name.slice(-12)}` : name}\u2069`;
 }
 
 /** @param {string} language */

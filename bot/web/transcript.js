@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The list of what has been said, which follows its end while the reader is there, and the hidden log that announces
  * finished answers. Knows exchanges by their elements alone.
@@ -64,7 +63,7 @@ export class Transcript {
   /** @param {boolean} [smoothly] */
   toEnd(smoothly = false) {
     this.#following = true;
-    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smoothly ? "smooth" : "instant" });
+    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: smoothly && !matchMedia("(prefers-reduced-motion: reduce)").matches ? "smooth" : "instant" });
   }
 
   #nearEnd() {

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * A picture at full size: to look at closely, to point into, and to cover a part of. Knows one picture; what is asked about
  * it is not its business.
@@ -9,7 +8,7 @@ import { Pointing } from "./pointing.js";
 
 /** @import { Box } from "./pointing.js" */
 /** @import { Strings } from "./strings.js" */
-/** @typedef {{onpoint: (box: Box) => void, oncover: (covered: Blob) => void}} ViewerHandlers */
+/** @typedef {{onpoint: (box: Box) => void, oncover: (covered: Blob | null) => void}} ViewerHandlers */
 
 const ZOOMS = [1, 1.5, 2.25, 3.5, 5];
 /** What a covered part becomes: the grey that models see as nothing. */
@@ -24,33 +23,38 @@ const COVER = "rgb(124 116 104)";
  */
 export function viewer(strings, url, { onpoint, oncover }) {
   const pointing = new Pointing(strings, url, () => (ask.disabled = cover.disabled = false));
-  const stage = h("div", { class: "stage" }, pointing.element);
+  const stage = h("div", { class: "stage", dir: "ltr" }, pointing.element);
   const choose = () => pointing.box && (dialog.close(), onpoint(pointing.box));
   const ask = h("button", { class: "ask", type: "button", disabled: true, onclick: choose }, strings.pointAsk);
   const cover = h("button", { class: "ask", type: "button", disabled: true }, strings.coverAsk);
   cover.onclick = async () => {
     const { box } = pointing;
     dialog.close();
-    if (box) oncover(await covered(url, box));
+    if (box) oncover(await covered(url, box).catch(() => null));
   };
-  const zoom = h("span", { class: "zoom" }, ...zoomButtons(strings, pointing));
+  const zoom = h("span", { class: "zoom" }, ...zoomButtons(strings, pointing, stage));
   const foot = h("div", { class: "point-foot" }, h("p", {}, strings.pointHint), zoom, ask, cover);
   const dialog = modal("viewer", strings.viewer, stage, foot);
   dialog.append(button("round", "close", strings.closePicture, () => dialog.close()));
-  dialog.addEventListener("keydown", ({ key, target }) => {
-    if (key === "Enter" && target === pointing.element) choose();
-    if (key === "Delete" && !cover.disabled) cover.click();
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "Delete" && !cover.disabled) cover.click();
+    if (event.key !== "Enter" || event.target !== pointing.element) return;
+    event.preventDefault(); // the text field has the focus by now, and would take it as a new line
+    choose();
   });
   dialog.onclose = () => dialog.remove();
   return dialog;
 }
 
-/** @param {Strings} strings @param {Pointing} pointing */
-function zoomButtons(strings, pointing) {
+/** Around the box, or what is in the middle. @param {Strings} strings @param {Pointing} pointing @param {HTMLElement} stage */
+function zoomButtons(strings, pointing, stage) {
   let step = 0;
   const zoom = (/** @type {number} */ change) => {
+    const { scrollLeft, scrollTop, clientWidth, clientHeight, scrollWidth, scrollHeight } = stage;
+    const [x, y] = pointing.middle ?? [(scrollLeft + clientWidth / 2) / scrollWidth, (scrollTop + clientHeight / 2) / scrollHeight];
     step = Math.min(ZOOMS.length - 1, Math.max(0, step + change));
     pointing.element.style.setProperty("--zoom", String(ZOOMS[step]));
+    stage.scrollTo(x * stage.scrollWidth - stage.clientWidth / 2, y * stage.scrollHeight - stage.clientHeight / 2);
   };
   pointing.element.addEventListener("keydown", ({ key }) => "+=-".includes(key) && zoom(key === "-" ? -1 : 1));
   return [button("round", "minus", strings.zoomOut, () => zoom(-1)), button("round", "plus", strings.zoomIn, () => zoom(1))];

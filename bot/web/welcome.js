@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * What an empty conversation shows: a greeting, questions to begin with, and on visavis' own page photos to try. All of them
  * only fill the composer; nothing is sent.

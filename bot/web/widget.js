@@ -1,14 +1,8 @@
-// @ts-check
 /**
  * The custom element `<visavis-chat>`: a bubble that opens a conversation, or the conversation itself in the page, in an open
  * shadow root, and the ways a picture can come in from outside it (drop, paste).
  *
- * Attributes, read when the element enters the page: `mode` ("bubble", or "inline"), `endpoint` (address of the server; by
- * default where this file came from), `token` (signed by the host page's server), `language` (a tag, or "auto" for the
- * browser's; by default the document's), `strings` (address of a JSON file with the words), `greeting`, `questions` (to begin
- * with, separated by "|"), `explain="off"`, `standalone`, `autofocus`; and at any time `theme` ("light", "dark").
- * Properties and methods: `token` (also a function that fetches a fresh one), `open()`, `close()`, `send(text, files?)`,
- * `attach(files)`, `startNew()`. Events: `visavis:ready`, `:open`, `:close`, `:question`, `:answer`, `:error`.
+ * What it takes and tells is in `docs/embedding.md`; all attributes but `theme` are read when the element enters the page.
  * Everything is made of nodes and adopted style sheets, so that a strict content security policy has nothing to forbid.
  */
 
@@ -17,6 +11,11 @@ import { Conversation } from "./conversation.js";
 import { button, h, icon, mark, rename } from "./elements.js";
 import { Sessions } from "./sessions.js";
 import { loadStrings } from "./strings.js";
+// What those need is named here as well, so that a browser asks for all of it at once.
+import "./composer.js";
+import "./exchange.js";
+import "./thread.js";
+import "./viewer.js";
 
 /** @import { Token } from "./connection.js" */
 /** @import { Strings } from "./strings.js" */

@@ -19,7 +19,7 @@ async function ask(body, signals) {
   const { text } = form ? JSON.parse(body.get("message1") ?? "{}") : body.messages[0];
   const files = form ? body.getAll("files") : [];
   try {
-    const pictures = await Promise.all(files.map((file) => connection.upload(file)));
+    const pictures = await Promise.all(files.map((file) => connection.pictures.upload(file)));
     const turn = connection.ask(text || "Describe the picture.", pictures);
     signals.stopClicked.listener = () => connection.cancel();
     listen(turn.id, signals);
