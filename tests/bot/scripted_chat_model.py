@@ -47,9 +47,9 @@ class ScriptedChatModel(BaseChatModel):
         self.asked.append(messages)
         if self.error is not None:
             raise self.error
-        for word in self.answer.split():
+        for word in re.findall(r"\S+\n*", self.answer):
             await asyncio.sleep(self.pause_s)
-            yield ChatGenerationChunk(message=AIMessageChunk(word + " "))
+            yield ChatGenerationChunk(message=AIMessageChunk(word if word.endswith("\n") else word + " "))
         metadata = {
             "model_name": "scripted",
             "finish_reason": "stop",

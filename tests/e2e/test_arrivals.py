@@ -12,6 +12,24 @@ from scripted_chat_model import ScriptedChatModel
 
 pytestmark = pytest.mark.timeout(240)
 
+FORMATTED = """Two **very big** things and `one small`, see [this](https://example.org):
+
+1. the *first* thing
+2. the second thing
+
+And then:
+
+5. and a fifth one
+
+| a | b |
+| - | - |
+| 1 | 2 |
+
+```
+x = "**"
+```
+
+The ~~last~~ end"""
 SLOW = {"offline": False, "latency": 400, "downloadThroughput": 40_000, "uploadThroughput": 40_000}
 PASTE = """([type, bytes]) => {
   const clipboardData = new DataTransfer();
@@ -31,6 +49,18 @@ PLACES = """() => {
   const note = () => {
     const boxes = [...root.querySelectorAll(".bubble, .answer, .composer")].map((one) => one.getBoundingClientRect());
     places.push(boxes.map(({ left, top }) => `${left} ${top}`).join());
+    requestAnimationFrame(note);
+  };
+  note();
+}"""
+
+
+GROWTH = """() => {
+  window.seen = [];
+  const root = document.querySelector("visavis-chat").shadowRoot;
+  const note = () => {
+    const said = root.querySelector(".answer .said");
+    if (said && !said.querySelector(".waiting")) seen.push([said.innerText, said.offsetHeight]);
     requestAnimationFrame(note);
   };
   note();
@@ -75,6 +105,37 @@ async def test_nothing_moves_while_an_answer_comes_in(chat: Page, model: Scripte
     await expect(chat.get_by_role("button", name="Copy the answer")).to_have_count(2)
     places = await chat.evaluate("places")
     assert len(places) > 3 and len(set(places)) == 1, set(places)
+
+
+async def test_an_answer_is_formatted_while_it_comes_in(chat: Page, model: ScriptedChatModel) -> None:
+    """No marker is ever seen, and the answer only grows: what comes at its end has the room that it had before."""
+    model.answer, model.pause_s = FORMATTED, 0.06
+    await chat.evaluate(GROWTH)
+    await chat.get_by_role("textbox", name="Message").fill("Which?")
+    await chat.keyboard.press("Enter")
+    await expect(chat.locator(".said strong")).to_have_text("very big")
+    await expect(chat.get_by_role("button", name="Stop answering")).to_be_visible()
+    await expect(chat.get_by_role("button", name="Copy the answer")).to_be_visible()
+    seen = await chat.evaluate("seen")
+    assert len({text for text, _ in seen}) > 10
+    assert not [
+        text for text, _ in seen if any(marker in text.replace('"**"', "") for marker in ("**", "`", "~", "|", "]("))
+    ]
+    heights = [height for _, height in seen]
+    assert heights == sorted(heights)
+    assert await chat.locator(".said ol").nth(1).get_attribute("start") == "5"
+
+
+async def test_what_was_stopped_is_formatted_too(chat: Page, model: ScriptedChatModel) -> None:
+    model.answer, model.pause_s = "a **red** ball " * 200, 0.05
+    await chat.get_by_role("textbox", name="Message").fill("Which?")
+    await chat.keyboard.press("Enter")
+    await expect(chat.locator(".said strong").first).to_be_visible()
+    await chat.get_by_role("button", name="Stop answering").click()
+    for _ in range(2):
+        await expect(chat.get_by_text("Stopped")).to_be_visible()
+        await expect(chat.locator(".said strong").first).to_have_text("red")
+        await chat.reload()
 
 
 async def test_a_picture_is_pasted(chat: Page) -> None:
