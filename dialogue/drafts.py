@@ -12,9 +12,10 @@ from typing import NamedTuple
 from visavis.dialogue.html import clean_html, markdown
 
 PACE_S = 0.15
+_LARGEST_SHARE = 0.05  # of the time that drafts may take from whatever else this process does
 
 _FORMATTED = re.compile(r"[\\`*_~#|>\n\[&<]|^\s*(?:[-+]|\d+[.)])\s")
-_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _ONLY_MARKS = re.compile(r"[-+*=#>|`~_:\s]*(?:\d+[.)]?(?:\s[*_`~]*)?)?")
 _HALF_LINK = re.compile(r"\[([^\[\]\n]*)(?:\](?:\([^()\s]*)?)?$")
 _MARK = re.compile(r"(?<!\\)(?:\*{1,3}|(?<!\w)_{1,3}|_{1,3}(?!\w)|~~|`+)")
@@ -41,10 +42,12 @@ class DraftWriter:
         """Take the next piece of the answer in; a draft if it is time for one."""
         self._rest = (self._rest + text).replace("\r\n", "\n")
         self._is_formatted = self._is_formatted or bool(_FORMATTED.search(self._rest))
-        if not self._is_formatted or self._clock() < self._next_at:
+        now = self._clock()
+        if not self._is_formatted or now < self._next_at:
             return None
-        self._next_at = self._clock() + PACE_S
-        return self._draft()
+        draft = self._draft()
+        self._next_at = now + max(PACE_S, (self._clock() - now) / _LARGEST_SHARE)
+        return draft
 
     def _draft(self) -> Draft:
         shown = finished(self._rest)

@@ -30,8 +30,10 @@ def shown_after_each(pieces: list[str]) -> list[str]:
     """The blocks that a page shows after each draft, put together as a page does it."""
     blocks: list[str] = []
     shown = []
-    writer = DraftWriter(clock=iter(range(100_000)).__next__)
+    now = 0
+    writer = DraftWriter(clock=lambda: now)
     for piece in pieces:
+        now += 1
         draft = writer.add(piece)
         if draft is not None:
             blocks = [*blocks[: draft.after], *split(draft.html)]
@@ -110,6 +112,14 @@ def test_plain_words_make_no_drafts_and_drafts_keep_their_pace() -> None:
     assert draft is not None and draft.html == "<p><strong>So it</strong> is.</p>" and draft.after == 1
 
 
+def test_drafts_that_take_long_come_less_often() -> None:
+    times = iter([0.0, 1.0, 19.0, 21.0, 21.0])  # the first one takes a second
+    writer = DraftWriter(clock=times.__next__)
+    assert writer.add("*a*") is not None
+    assert writer.add(" b") is None
+    assert writer.add(" c") is not None
+
+
 @given(st.lists(st.text(alphabet="a *_`~#|->[]()\\<&1.\n\r"), max_size=30))
 def test_any_text_in_any_pieces_ends_as_safe_blocks(pieces: list[str]) -> None:
     for html in shown_after_each([*pieces, "\n\n*end*"]):
@@ -117,5 +127,13 @@ def test_any_text_in_any_pieces_ends_as_safe_blocks(pieces: list[str]) -> None:
 
 
 def test_a_long_line_costs_no_more_than_its_length() -> None:
-    for nasty in ("1" * 50_000, "*a" * 25_000, "[" * 50_000, "`" * 50_000 + " a", "\n1." * 20_000, "_a_" * 10_000):
+    for nasty in (
+        "\n" * 50_000,
+        "1" * 50_000,
+        "*a" * 25_000,
+        "[" * 50_000,
+        "`" * 50_000 + " a",
+        "\n1." * 20_000,
+        "_a_" * 10_000,
+    ):
         assert len(finished(nasty)) < 200_000

@@ -102,7 +102,7 @@ async def test_a_reload_and_a_broken_line_cost_the_example_nothing(
     await expect(page.locator("output")).to_contain_text("word8 ")
     await page.reload()
     await expect(page.locator("output")).to_have_text(model.answer + " ")
-    assert len(lines) == 3 and len(model.asked) == 1
+    assert len(lines) >= 3 and len(model.asked) == 1
     await page.close()
 
 
