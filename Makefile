@@ -97,3 +97,10 @@ system-packages:
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	echo "Installing$$missing ..."; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; \
 	else echo "The tests need$$missing; install with: sudo apt install$$missing"; exit 1; fi; fi
+	@wanted=""; \
+	command -v promtool >/dev/null || wanted="$$wanted prometheus"; \
+	command -v nginx >/dev/null || wanted="$$wanted nginx-light"; \
+	if [ -n "$$wanted" ]; then \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$wanted >/dev/null; then :; \
+	else echo "Not found:$$wanted; their checks of files under deploy/ are skipped."; fi; fi

@@ -143,9 +143,8 @@ def model_server_child(settings: Settings, name: str, socket_path: Path) -> Chil
 
 
 def local_models(settings: Settings) -> list[str]:
-    """Those that want a model server here."""
-    elsewhere = {settings.model} if settings.model_url else set()
-    return [name for name in named_models(settings) if remote(name) is None and name not in elsewhere]
+    """Those that want a model server here: ours that no address is given for."""
+    return [name for name in named_models(settings) if remote(name) is None and settings.model_address(name) is None]
 
 
 def _module(name: str, *arguments: str) -> list[str]:
@@ -178,7 +177,7 @@ class Supervisor:
             update={
                 "port": listener.getsockname()[1] if listener else settings.port,
                 "redis_url": self._store.url if self._store else settings.redis_url,
-                "model_urls": {name: f"unix://{place}" for name, place in self._models.items()},
+                "model_urls": settings.model_urls | {name: f"unix://{place}" for name, place in self._models.items()},
             }
         )
         numbers = range(1, settings.gateways + 1)

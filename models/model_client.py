@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any
 
 import h11
@@ -20,9 +20,9 @@ from visavis.models.completion_wire import (
     read_likeness,
     write_request,
 )
-from visavis.models.errors import ModelError, ServerLost
+from visavis.models.errors import Busy, ModelError, ServerLost
 from visavis.models.generation import Embedding, GenerationChunk, GenerationRequest, WordHeat
-from visavis.models.http_client import Exchange, HttpClient, Unreachable
+from visavis.models.http_client import NO_HEADERS, Exchange, HttpClient, Unreachable
 from visavis.models.images import image_id
 
 
@@ -42,7 +42,9 @@ class ModelClient:
         """
         body = json.dumps(write_request(request)).encode()
         with _plain_errors():
-            async with self._http.ask("POST", "chat/completions", body, more=request.trace.headers) as answer:
+            async with self._http.ask(
+                "POST", "chat/completions", body, more=request.trace.headers | _about(request.image)
+            ) as answer:
                 await _check(answer)
                 async with contextlib.aclosing(read_events(answer)) as chunks:
                     async for chunk in chunks:
@@ -53,7 +55,7 @@ class ModelClient:
         """Where in the picture the words of an answer come from; raises as `stream`."""
         body = write_request(request, stream=False)
         body["visavis"]["answer"] = answer
-        return read_explanation(await self._post("explanations", body))
+        return read_explanation(await self._post("explanations", body, _about(request.image)))
 
     async def likeness(self, text: str, images: Sequence[str]) -> tuple[float, ...]:
         """As the engine's own; raises as `stream`."""
@@ -61,13 +63,14 @@ class ModelClient:
 
     async def embed(self, text: str = "", *, image: str | None = None) -> Embedding:
         """A text, or a picture that the server holds, in the space that they share; raises as `stream`."""
-        return read_embedding(await self._post("embeddings", {"text": text, "image": image}))
+        return read_embedding(await self._post("embeddings", {"text": text, "image": image}, _about(image)))
 
     async def add_image(self, data: bytes) -> str:
         """Send the bytes of a picture and return their sha256; raises what the server finds wrong with it."""
         sha256 = image_id(data)
         with _plain_errors():
-            async with self._http.ask("PUT", f"images/{sha256}", data, "application/octet-stream") as answer:
+            kind = "application/octet-stream"
+            async with self._http.ask("PUT", f"images/{sha256}", data, kind, more=_about(sha256)) as answer:
                 await _check(answer)
                 await answer.finish()
         return sha256
@@ -76,11 +79,16 @@ class ModelClient:
         """Close the connections of the running event loop."""
         await self._http.aclose()
 
-    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+    async def _post(self, path: str, body: dict[str, Any], more: Mapping[str, str] = NO_HEADERS) -> Any:
         with _plain_errors():
-            async with self._http.ask("POST", path, json.dumps(body).encode()) as answer:
+            async with self._http.ask("POST", path, json.dumps(body).encode(), more=more) as answer:
                 await _check(answer)
                 return _parse(await answer.read(), answer.status)
+
+
+def _about(image: str | None) -> dict[str, str]:
+    """By this header Ray Serve, like any proxy that hashes one, sends all that is about a picture to one place."""
+    return {} if image is None else {"X-Session-Id": image}
 
 
 async def _check(answer: Exchange) -> None:
@@ -92,6 +100,8 @@ def _parse(body: bytes, status: int) -> Any:
     try:
         return json.loads(body)
     except ValueError:
+        if status == 503:  # of a proxy between us and the server
+            raise Busy(0) from None
         raise ModelError(f"the model server answered with status {status}") from None
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from visavis.models.checkpoint_files import FOREIGN
+from visavis.models.checkpoint_files import EMBEDDED, FOREIGN
 from visavis.models.engine_api import create_app
 from visavis.models.errors import ModelError
 from visavis.models.log_lines import log_to_stderr
@@ -51,9 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
         TRACING.end()
 
 
+def open_engine(flags: list[str]) -> InferenceEngine | TransformersEngine:
+    """The engine that this program would serve by these flags, which name no address; for other servers of it.
+
+    Raises:
+        ModelError: a sentence about what is wrong with the model.
+    """
+    return _load_engine(_parse([*flags, "--port", "0"]))
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m visavis.models.model_server", description="Serve a visavis model.")
-    parser.add_argument("--model", type=Path, required=True, help="folder of the checkpoint, or hf:FOLDER")
+    parser.add_argument("--model", type=Path, default=EMBEDDED, help="folder of the checkpoint, or hf:FOLDER")
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--uds", type=Path, help="unix socket to listen on")
     place.add_argument("--port", type=int, help="port to listen on")

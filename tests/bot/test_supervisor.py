@@ -17,7 +17,8 @@ import pytest
 from visavis.bot.client import ChatClient
 from visavis.bot.preparation import ServeError
 from visavis.bot.probes import http_get, ping
-from visavis.bot.supervisor import Child
+from visavis.bot.settings import load_settings
+from visavis.bot.supervisor import Child, local_models
 
 VISAVIS = [sys.executable, "-c", "from visavis.bot.cli import main; main()"]
 Serve = Callable[[], AbstractAsyncContextManager[asyncio.subprocess.Process]]
@@ -143,6 +144,12 @@ async def test_a_second_serve_is_told_who_holds_the_data_folder(serve: Serve, tm
 )
 def test_what_stops_a_start_is_one_sentence(flags: list[str], sentence: str) -> None:
     assert sentence in _refused(flags)
+
+
+def test_a_model_whose_server_is_elsewhere_wants_none_here() -> None:
+    elsewhere = load_settings(model_urls={"embedded": "http://model:9000/v1"})
+    assert local_models(elsewhere) == []
+    assert local_models(load_settings(fallback="embedded", model="http://a/v1#b")) == ["embedded"]
 
 
 def test_a_missing_model_file_is_named(tmp_path: Path) -> None:
