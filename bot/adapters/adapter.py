@@ -120,8 +120,10 @@ class Adapter:
         return found
 
     async def stop(self, post: str, person: str = "") -> None:
-        """Stop the answer that stands in a message; raises `UnknownTurn`, and `UnknownSession` for a `person` who takes
-        no part in the conversation."""
+        """Stop the answer that stands in a message; raises `UnknownTurn`. If a `person` is given, also `UnknownSession`
+        for one who takes no part in the conversation, and `RateLimited`."""
+        if person:
+            self._manager.rates.take(Action.REQUEST, person)
         session, turn = await self.find(post)
         if person:
             await self._manager.open_session(session, person)
@@ -129,7 +131,8 @@ class Adapter:
 
     async def feedback(self, post: str, person: str, score: int, *, withdrawn: bool = False) -> None:
         """Keep what somebody thinks of an answer (-1, 1), or no longer does; the sign of all votes is the feedback.
-        Raises `UnknownTurn`, and `UnknownSession` for a `person` who takes no part in the conversation."""
+        Raises `UnknownTurn`, `UnknownSession` for a `person` who takes no part in the conversation, `RateLimited`."""
+        self._manager.rates.take(Action.REQUEST, person)
         session, turn = await self.find(post)
         await self._manager.open_session(session, person)
         total = await self._channel.vote(session, turn, person, score, withdrawn=withdrawn)

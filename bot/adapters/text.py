@@ -11,13 +11,14 @@ BREAK = "\u200b"  # a zero-width space: nobody sees it, and no client finds a me
 # `<@U1>`, `<#C1>`; `<!channel>`; `@everyone`, parted before its last letter, so that a text that grows keeps its start;
 # `![](address)`, which would be loaded from there.
 _ACTIVE = re.compile(r"<(?=[@#&])|<!(?=[a-z])|(?i:@everyon(?=e)|@her(?=e)|@channe(?=l)|@grou(?=p))|!(?=\[)")
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$")
 _LONGEST_FENCE = 40
 
 
 def harmless(text: str) -> str:
-    """The text without mentions, channel links, pictures from the network, control and direction characters."""
+    """The text without mentions, channel links, pictures from the network, control and direction characters,
+    and halves of characters."""
     return _ACTIVE.sub(lambda found: found.group() + BREAK, _INVISIBLE.sub("", text))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -31,9 +32,31 @@ class Unclear(PlatformError):
     """Nobody knows whether the call has been carried out: there was no answer, or Slack broke down on it."""
 
 
+class CarefulClient(AsyncWebClient):
+    """Makes each call once, for what to do after a failure depends on the call; and none before the time that Slack has
+    told for its method, to whichever answer."""
+
+    def __init__(self, token: str | None, url: str, session: aiohttp.ClientSession | None) -> None:
+        super().__init__(token=token, base_url=url, timeout=TIMEOUT_S, session=session, retry_handlers=[])
+        self._cold_until: dict[str, float] = {}
+
+    async def api_call(self, api_method: str, **arguments: Any) -> AsyncSlackResponse:
+        """As the library's. Raises `Limited`, too."""
+        wait_s = self._cold_until.get(api_method, 0.0) - time.monotonic()
+        if wait_s > 0:
+            raise Limited(wait_s)
+        try:
+            return await super().api_call(api_method, **arguments)
+        except SlackApiError as error:
+            reason = _reason(error)
+            if isinstance(reason, Limited):
+                self._cold_until[api_method] = time.monotonic() + reason.retry_after_s
+            raise
+
+
 def web_client(token: str | None, url: str, session: aiohttp.ClientSession | None = None) -> AsyncWebClient:
-    """A client that makes each call once: what to do after a failure depends on the call."""
-    return AsyncWebClient(token=token, base_url=url, timeout=TIMEOUT_S, session=session, retry_handlers=[])
+    """A client for `answer`."""
+    return CarefulClient(token, url, session)
 
 
 async def answer(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:

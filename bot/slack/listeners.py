@@ -113,8 +113,8 @@ class Listeners:
         person = words.person(str(body.get("team_id") or ""), str(event["user"]))
         try:
             await self._adapter.feedback(post, person, score, withdrawn=event["type"] == "reaction_removed")
-        except (UnknownTurn, UnknownSession):
-            log.debug("a reaction to something that is no answer, or of somebody who takes no part")
+        except (UnknownTurn, UnknownSession, RateLimited) as error:
+            log.debug("a reaction is not kept: %s", error)
 
     async def _thread_started(self, event: _Body, body: _Body) -> None:
         if not await self._adapter.once(str(body["event_id"])):
@@ -148,7 +148,7 @@ class Listeners:
                 await self._adapter.stop(words.post_name(where["channel"], where["ts"]), _presser(body))
         except UnknownSession:
             self._asides.go(self._asides.whisper(where, NOT_YOURS))
-        except UnknownTurn as error:
+        except (UnknownTurn, RateLimited) as error:
             self._asides.go(self._asides.whisper(where, str(error)))
         await ack()
 

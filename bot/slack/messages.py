@@ -49,7 +49,7 @@ def incoming_message(event: Json, body: Json, bot_user: str) -> Incoming:
     thread = str(event.get("thread_ts") or ts)
     id = f"{team}:{channel}:{ts}"
     user, user_team = str(event["user"]), str(event.get("user_team") or event.get("team") or team)
-    is_private = event.get("channel_type") == "im"
+    is_private = event.get("channel_type") == "im" or channel.startswith("D")  # mentions come without the type
     address = {"channel": channel, "thread": thread, "ts": ts, "user": user, "team": user_team}
     return Incoming(
         id=id,

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from visavis.bot.adapters.adapter import Adapter
-from visavis.bot.adapters.platform import PlatformError
+from visavis.bot.adapters.platform import Limited, PlatformError
 from visavis.bot.adapters.process import SetupError, keeps_tokens
 from visavis.bot.conversations import Conversations
 from visavis.bot.gateway import GatewayServer
@@ -134,6 +134,7 @@ class SlackService:
                     log.error("nothing is heard of Slack any more: %s", error)
                 except PlatformError as error:
                     log.warning("nothing is heard of Slack at the moment: %s", error)
+                    await asyncio.sleep(error.retry_after_s if isinstance(error, Limited) else 0)
 
 
 class _EventServer:

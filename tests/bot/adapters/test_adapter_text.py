@@ -33,6 +33,10 @@ ALPHABET = st.sampled_from(
 TEXTS = st.lists(ALPHABET, max_size=120).map("".join)
 
 
+def test_halves_of_characters_which_no_platform_takes_are_left_out() -> None:
+    assert harmless("half \ud83d, whole \U0001f600") == "half , whole \U0001f600"
+
+
 @pytest.mark.parametrize(
     "active",
     [

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from scripted_chat_model import ScriptedChatModel
-from slack_rules import ApiFault
+from slack_rules import ApiFault, limited
 from slack_running import Answering
-from slack_stand_in import ANN, BOB, BOT, DM, ROOM, TEAM, Message, SlackStandIn
+from slack_stand_in import ANN, BOB, BOT, DM, ROOM, SECRET_ROOM, TEAM, Message, SlackStandIn
 from test_slack import pictures, question
 
 from visavis.bot.adapters import adapter as adapter_module
@@ -301,3 +301,14 @@ async def test_who_asks_about_a_picture_where_the_app_is_not_is_told_so(
         await slack.until(lambda: slack.responses)
         await asyncio.sleep(0.3)
     assert ["invite" in one["text"] for one in slack.responses] == [True]
+
+
+async def test_what_slack_wants_of_a_method_holds_for_all_answers(slack: SlackStandIn, answering: Answering) -> None:
+    slack.faults["chat.startStream"] = [limited(1)]
+    async with answering(ScriptedChatModel(answer="a red square on white " * 9, pause_s=0.05)):
+        asked = [slack.say(ASK), slack.say(ASK, channel=SECRET_ROOM), slack.say("hello", channel=DM)]
+        for one in asked:
+            await slack.tell(slack.event(one))
+        for one in asked:
+            await slack.answered(one.ts, one.channel)
+    assert slack.too_early == []

@@ -94,3 +94,31 @@ async def test_another_process_finishes_the_message(
             await slack.until(lambda: slack.of_bot(asked.ts)[0].shown.split() == WORDS.split())
             (answer,) = await slack.answered(asked.ts)
     assert answer.ts == begun
+
+
+@pytest.mark.slow
+async def test_a_process_that_was_frozen_adds_nothing_to_what_another_one_has_finished(
+    slack: SlackStandIn, store_url: str, tmp_path: Path
+) -> None:
+    engine = ScriptedEngine(answer=WORDS, pause_s=0.4)
+    async with model_server(engine, tmp_path / "m.sock") as model_url:
+        environment = own_environment(slack, store_url, model_url, tmp_path)
+        async with process(slack, environment) as frozen:
+            asked = slack.say(f"<@{BOT}> what is this?")
+            await slack.tell(slack.event(asked))
+            await slack.until(lambda: len(slack.called("chat.appendStream")) > 1)
+            frozen.send_signal(signal.SIGSTOP)
+            engine.pause_s = 0.0
+            async with process(slack, environment):
+                await slack.until(lambda: slack.of_bot(asked.ts)[0].shown.split() == WORDS.split())
+                (answer,) = await slack.answered(asked.ts)
+                calls = len(slack.calls)
+                frozen.send_signal(signal.SIGCONT)
+                again = slack.say(f"<@{BOT}> and that?")
+                await slack.tell(slack.event(again))
+                await slack.answered(again.ts)
+                await asyncio.sleep(5)
+    assert slack.of_bot(asked.ts) == [answer]
+    assert answer.shown.split() == WORDS.split()
+    late = [arguments for _, arguments in slack.calls[calls:] if arguments.get("ts") == answer.ts]
+    assert len(late) <= 1  # one call may have been under way

@@ -193,5 +193,8 @@ def test_the_place_of_a_thread_is_the_same_for_all_its_messages() -> None:
     root = messages.incoming_message({"channel": ROOM, "ts": "1.1", "user": "U"}, body, BOT)
     reply = messages.incoming_message({"channel": ROOM, "ts": "1.2", "thread_ts": "1.1", "user": "V"}, body, BOT)
     assert root.place == reply.place
+    assert not root.is_private
+    mention = {"type": "app_mention", "channel": "D1", "ts": "1.1", "user": "U"}  # without the channel's type
+    assert messages.incoming_message(mention, body, BOT).is_private
     assert root.id != reply.id
     assert reply.person == f"slack:{TEAM}-V"
