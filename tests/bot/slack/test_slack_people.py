@@ -71,9 +71,14 @@ async def test_who_asks_too_often_by_slash_command_is_told_alone_and_nothing_is_
 async def test_a_slash_command_that_a_process_leaves_behind_is_posted_once(
     slack: SlackStandIn, answering: Answering
 ) -> None:
+    """Once before its question was posted, and once after."""
     words = " ".join(f"w{number}" for number in range(40))
-    async with answering(ScriptedChatModel(answer=words, pause_s=0.5), drain_s=0):
+    slack.faults["chat.postMessage"] = [limited(1)]
+    async with answering(drain_s=0):
         await slack.command("what is this?")
+        await slack.until(lambda: slack.called("chat.postMessage"))
+    assert not slack.of_bot()
+    async with answering(ScriptedChatModel(answer=words, pause_s=0.5), drain_s=0):
         await slack.until(lambda: len(slack.of_bot()) > 1)
     async with answering(ScriptedChatModel(answer=words)):
         (root,) = [one for one in slack.of_bot() if one.thread_ts is None]
