@@ -15,6 +15,7 @@ from visavis.bot.adapters.pace import patiently
 from visavis.bot.adapters.platform import PlatformError
 from visavis.bot.slack import messages as words
 from visavis.bot.slack.calls import SlackRefused, answer
+from visavis.bot.slack.prompts import suggest
 from visavis.dialogue.errors import DialogueError
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,7 @@ class Asides:
 
     async def suggest(self, channel: str, thread: str | None = None) -> None:
         """What could be asked; in the agent's view without a thread."""
-        thread_ts: Any = thread
-        await self.call(
-            self._client.assistant_threads_setSuggestedPrompts(channel_id=channel, thread_ts=thread_ts, prompts=PROMPTS)
-        )
+        await suggest(self._client, channel, PROMPTS, thread)
 
     async def whisper(self, where: dict[str, str], text: str) -> None:
         """Shown to the person alone."""

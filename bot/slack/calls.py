@@ -14,6 +14,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from visavis.bot.adapters.platform import Limited, PlatformError, Refused, wait_told
 
 TIMEOUT_S = 20
+_PAGE, _MOST_PAGES = 200, 5
 USUAL_WAIT_S = 30.0  # when a limit does not say how long
 _LIMITS = ("ratelimited", "rate_limited", "message_limit_exceeded")
 _PASSING = ("internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org")
@@ -88,3 +89,27 @@ def _reason(error: SlackApiError) -> PlatformError:
 def _retry_after(headers: Any) -> float:
     told = next((value for name, value in dict(headers).items() if name.lower() == "retry-after"), None)
     return wait_told(told, USUAL_WAIT_S)
+
+
+async def thread_messages(client: AsyncWebClient, where: dict[str, Any], most_pages: int) -> tuple[list[Any], bool]:
+    """The first messages of a thread, and whether they are all there are; raises as `answer`."""
+    messages: list[Any] = []
+    cursor = None
+    for _ in range(most_pages):
+        page = await answer(client.conversations_replies(**where, limit=_PAGE, cursor=cursor))
+        messages += page["messages"]
+        cursor = (page.get("response_metadata") or {}).get("next_cursor") or None
+        if cursor is None:
+            return messages, True
+    return messages, False
+
+
+async def find_own(client: AsyncWebClient, where: dict[str, Any], texts: set[str], known: set[str]) -> str:
+    """The name of a message of the app's in a thread that reads as one of `texts` and is none of `known`; empty if
+    there is none. Raises `Limited`, `Unclear`."""
+    try:
+        messages, _ = await thread_messages(client, where, _MOST_PAGES)
+    except SlackRefused:  # then it is not known
+        return ""
+    own = [one for one in messages if one.get("bot_id") and one.get("ts") not in known]
+    return next((str(one["ts"]) for one in reversed(own) if str(one.get("text")).strip() in texts), "")

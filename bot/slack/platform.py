@@ -11,14 +11,14 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from visavis.bot.adapters.files import WebPage, check_file, fetch_file
 from visavis.bot.adapters.platform import FileLink, Incoming, Limited, NotPermitted, PlatformError
-from visavis.bot.slack.calls import SlackRefused, answer
+from visavis.bot.slack.calls import SlackRefused, answer, thread_messages
 from visavis.bot.slack.messages import MESSAGE_LIMIT, file_link, file_links
 from visavis.bot.slack.reply import SlackReply
 from visavis.dialogue.limits import ImageLimits
 
 log = logging.getLogger(__name__)
 
-_PAGE, _MOST_PAGES = 200, 5
+_MOST_PAGES = 5
 _WINDOWS_S = (300, 3_600, 86_400, 30 * 86_400)  # of a thread that is too long to be read whole
 _NO_PERMISSION = (
     "Slack does not let me read files here: the app lacks the permission `files:read`. Whoever set it up can add it "
@@ -97,28 +97,17 @@ class SlackPlatform:
     async def _thread(self, channel: str, thread: str, latest: str) -> list[Any]:
         """Slack gives the oldest messages first. Of a long thread, those that are near: further back until there is
         something of ours, as long as that can be read."""
-        where = {"channel": channel, "ts": thread, "latest": latest, "inclusive": True, "limit": _PAGE}
-        messages, is_whole = await self._pages(where)
+        where = {"channel": channel, "ts": thread, "latest": latest, "inclusive": True}
+        messages, is_whole = await thread_messages(self._client, where, _MOST_PAGES)
         if is_whole:
             return messages
         for window_s in _WINDOWS_S:
-            found, is_whole = await self._pages({**where, "oldest": f"{float(latest) - window_s:.6f}"})
+            near = {**where, "oldest": f"{float(latest) - window_s:.6f}"}
+            found, is_whole = await thread_messages(self._client, near, _MOST_PAGES)
             messages = found if is_whole or window_s == _WINDOWS_S[0] else messages
             if not is_whole or any(one.get("user") == self.bot_user for one in found):
                 break
         return messages
-
-    async def _pages(self, where: dict[str, Any]) -> tuple[list[Any], bool]:
-        """The first messages, and whether they are all there are."""
-        messages: list[Any] = []
-        cursor = None
-        for _ in range(_MOST_PAGES):
-            page = await answer(self._client.conversations_replies(**where, cursor=cursor))
-            messages += page["messages"]
-            cursor = (page.get("response_metadata") or {}).get("next_cursor") or None
-            if cursor is None:
-                return messages, True
-        return messages, False
 
 
 def _may_be_picture(file: FileLink) -> bool:

@@ -13,17 +13,18 @@ from typing import Any
 from slack_sdk.web.async_client import AsyncWebClient
 
 from visavis.bot.adapters.platform import Ending, Incoming, Outcome, PlatformError
-from visavis.bot.slack.calls import SlackRefused, Unclear, answer
+from visavis.bot.slack.calls import SlackRefused, Unclear, answer, find_own
 from visavis.bot.slack.hooks import respond
 from visavis.bot.slack.messages import END, blocks, buttons, fallback, place_of, post_name, root_text
+from visavis.bot.slack.prompts import prompts, suggest
 from visavis.dialogue.errors import BadRequest
 
 log = logging.getLogger(__name__)
 
-_MOST_PROMPTS = 4
 INVITE = "I cannot write there: please invite me to the channel first (`/invite`)."
 _NOT_IN = ("not_in_channel", "channel_not_found")
 _ROOT = "root"  # the message with a question that came by slash command
+_ANSWERING = "Answering …"
 _CONTROL = "control"  # the message with the Stop button beside a stream, which can bear none
 _TOO_MUCH = (
     "invalid_blocks",
@@ -45,6 +46,7 @@ class SlackReply:
         self._question = incoming.text
         self._streams: dict[str, str] = {}  # part -> what was streamed into it
         self._inherited = set(self.state)  # shown by another process: perhaps still streams
+        self._unclear: dict[str, str] = {}  # part -> what it said when nobody knew whether it was posted
         self._may_stream = True
         self._status = ""
 
@@ -109,7 +111,8 @@ class SlackReply:
             await self._open(key, text, outcome)
         if outcome is not None and outcome.ending is not Ending.MORE:
             await self._clear()
-            await self._suggest(outcome.suggestions[:_MOST_PROMPTS])
+            if self._is_private and outcome.suggestions:  # in the agent's view; without a thread, as there
+                await suggest(self._client, self._address["channel"], prompts(outcome.suggestions))
 
     async def _end_privately(self, text: str) -> None:
         """Said once: what is cleared away afterwards may fail."""
@@ -124,9 +127,27 @@ class SlackReply:
         """The first words of a part. The part before has its end."""
         for earlier in list(self._streams):
             await self._stop_stream(earlier)
-        if outcome is None and self._may_stream and await self._start_stream(key, text):
-            return
-        self.state[key] = await self._post(text, outcome)
+        if await self._found(key):
+            await self._stop_stream(key)
+            return await self._update(key, text, outcome)
+        try:
+            if outcome is None and self._may_stream and await self._start_stream(key, text):
+                return
+            self.state[key] = await self._post(text, outcome)
+        except Unclear:
+            self._unclear[key] = text
+            raise
+
+    async def _found(self, key: str) -> bool:
+        """Whether a message that Slack was said to have failed to post is there all the same; then it is kept."""
+        if key not in self._unclear:
+            return False
+        where = {"channel": self._address["channel"], "ts": self._thread, "oldest": self._address.get("ts")}
+        texts = {self._unclear[key].strip(), fallback(self._unclear[key]).strip()}
+        found = await find_own(self._client, where, texts, set(self.state.values()))
+        self.state |= {key: found} if found else {}
+        del self._unclear[key]
+        return bool(found)
 
     async def _start_stream(self, key: str, text: str) -> bool:
         reader = {"recipient_team_id": self._address["team"], "recipient_user_id": self._address["user"]}
@@ -205,31 +226,21 @@ class SlackReply:
 
     async def _show_control(self) -> None:
         """A Stop button beside a stream; only for answers that take a while."""
-        if _CONTROL not in self.state:
-            below = buttons(None)
-            posted = await self._call("chat_postMessage", text="Answering …", blocks=below, **_QUIET)
+        if _CONTROL not in self.state and not await self._found(_CONTROL):
+            self._unclear[_CONTROL] = _ANSWERING
+            posted = await self._call("chat_postMessage", text=_ANSWERING, blocks=buttons(None), **_QUIET)
             self.state[_CONTROL] = str(posted["ts"])
+            del self._unclear[_CONTROL]
 
     async def _clear(self) -> None:
         """Take away what was there while the answer was written."""
-        if _CONTROL in self.state:
+        if _CONTROL in self.state or await self._found(_CONTROL):
             channel, ts = self._address["channel"], self.state[_CONTROL]
             try:
                 await answer(self._client.chat_delete(channel=channel, ts=ts))
             except SlackRefused as error:
                 log.info("a Stop button stays: %s", error)
             del self.state[_CONTROL]
-
-    async def _suggest(self, questions: Sequence[str]) -> None:
-        """What could be asked next, in the agent's view; without a thread, as there."""
-        if not self._is_private or not questions:
-            return
-        prompts = [{"title": one, "message": one} for one in questions]
-        where = {"channel_id": self._address["channel"], "prompts": prompts}
-        try:
-            await answer(self._client.api_call("assistant.threads.setSuggestedPrompts", json=where))
-        except PlatformError as error:
-            log.debug("nothing is suggested: %s", error)
 
     async def _call(self, method: str, **arguments: Any) -> Any:
         """A call about the thread."""

@@ -317,3 +317,36 @@ async def test_what_slack_wants_of_a_method_holds_for_all_answers(slack: SlackSt
         for one in asked:
             await slack.answered(one.ts, one.channel)
     assert slack.too_early == []
+
+
+@pytest.mark.parametrize("method", ["chat.startStream", "chat.postMessage"])
+async def test_a_message_that_slack_was_said_to_have_failed_to_post_is_not_posted_again(
+    slack: SlackStandIn, answering: Answering, method: str
+) -> None:
+    """ "It's possible some aspect of the operation succeeded before the error was raised", as its reference says."""
+    slack.late_faults[method] = [ApiFault("internal_error")]
+    slack.faults["chat.startStream"] = [ApiFault("unknown_method")] if method == "chat.postMessage" else []
+    words = " ".join(f"w{number}" for number in range(40))
+    async with answering(ScriptedChatModel(answer=words, pause_s=0.02)) as service:
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        await slack.until(lambda: any(words in one.shown for one in slack.of_bot(asked.ts)))
+        await settled(service)
+        (answer,) = slack.of_bot(asked.ts)
+    assert answer.shown.split() == words.split()
+    assert not answer.streaming
+    assert slack.late_faults[method] == []
+
+
+async def test_a_stop_button_that_slack_was_said_to_have_failed_to_post_goes_away(
+    slack: SlackStandIn, answering: Answering
+) -> None:
+    slack.late_faults["chat.postMessage"] = [ApiFault("internal_error")]
+    words = " ".join(f"w{number}" for number in range(40))
+    async with answering(ScriptedChatModel(answer=words, pause_s=0.02)) as service:
+        asked = slack.say(ASK)
+        await slack.tell(slack.event(asked))
+        await slack.until(lambda: any(words in one.shown for one in slack.of_bot(asked.ts)))
+        await settled(service)
+        (answer,) = slack.of_bot(asked.ts)
+    assert answer.shown.split() == words.split()
