@@ -137,3 +137,17 @@ def _keep(encoded: Any, inline: dict[str, bytes]) -> str:
     sha256 = image_id(data)
     inline[sha256] = data
     return sha256
+
+
+def read_region(region: Any, image: str | None) -> Region | None:
+    """The part that is meant, unless it is one of another picture than `image`. Raises BadRequest."""
+    if region is None:
+        return None
+    if not isinstance(region, Mapping):
+        raise BadRequest("a region is an object of the numbers x, y, w and h")
+    if region.get("image", image) != image:
+        return None
+    try:
+        return Region(*(float(region[name]) for name in ("x", "y", "w", "h")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRequest("a region needs the numbers x, y, w and h") from error

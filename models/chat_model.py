@@ -19,14 +19,13 @@ from langchain_core.messages.ai import InputTokenDetails
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
-from visavis.models.chat_messages import read_conversation
+from visavis.models.chat_messages import read_conversation, read_region
 from visavis.models.embeddings import VisavisEmbeddings
-from visavis.models.errors import BadRequest, ServerLost, UnknownImage
+from visavis.models.errors import ServerLost, UnknownImage
 from visavis.models.generation import (
     Completion,
     GenerationChunk,
     GenerationRequest,
-    Region,
     SamplingParameters,
     WordHeat,
 )
@@ -110,7 +109,7 @@ class VisavisChatModel(StreamedChatModel):
             ModelError: BadRequest without a picture; ServerLost: the server cannot be reached now.
         """
         conversation = read_conversation(messages)
-        request = conversation.request(SamplingParameters(), _region(conversation.region, conversation.image))
+        request = conversation.request(SamplingParameters(), read_region(conversation.region, conversation.image))
         try:
             return await self._backend.explain(request, answer)
         except UnknownImage as error:
@@ -142,7 +141,7 @@ class VisavisChatModel(StreamedChatModel):
         conversation = read_conversation(messages)
         request = conversation.request(
             self._sampling(stop, kwargs),
-            _region(kwargs.get("region", conversation.region), conversation.image),
+            read_region(kwargs.get("region", conversation.region), conversation.image),
             kwargs.get("deadline_s", self.deadline_s),
         )
         with TRACING.asking(request, self.model_name) as ended:
@@ -241,16 +240,3 @@ async def _after(said: int, chunks: AsyncGenerator[GenerationChunk, None]) -> As
             said -= len(chunk.text) - len(text)
             if text or waits or chunk.completion is not None:
                 yield chunk if len(text) == len(chunk.text) else replace(chunk, text=text)
-
-
-def _region(region: Any, image: str | None) -> Region | None:
-    if region is None:
-        return None
-    if not isinstance(region, Mapping):
-        raise BadRequest("a region is an object of the numbers x, y, w and h")
-    if region.get("image", image) != image:
-        return None
-    try:
-        return Region(*(float(region[name]) for name in ("x", "y", "w", "h")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadRequest("a region needs the numbers x, y, w and h") from error

@@ -17,14 +17,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from visavis.models.client_gone import unless_gone
+from visavis.models.completion_requests import CompletionRequest, EmbeddingRequest, LikenessRequest, read_request
 from visavis.models.completion_wire import (
     DONE,
     STATUS,
-    CompletionRequest,
-    EmbeddingRequest,
-    LikenessRequest,
     event,
-    read_request,
     write_chunk,
     write_completion,
     write_error,

@@ -12,14 +12,8 @@ from typing import Any
 
 import h11
 
-from visavis.models.completion_wire import (
-    read_embedding,
-    read_error,
-    read_events,
-    read_explanation,
-    read_likeness,
-    write_request,
-)
+from visavis.models.completion_requests import write_request
+from visavis.models.completion_wire import read_embedding, read_error, read_events, read_explanation, read_likeness
 from visavis.models.errors import Busy, ModelError, ServerLost
 from visavis.models.generation import Embedding, GenerationChunk, GenerationRequest, WordHeat
 from visavis.models.http_client import NO_HEADERS, Exchange, HttpClient, Unreachable

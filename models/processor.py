@@ -2,7 +2,7 @@
 
 Questions are read with the text encoder's own word pieces, answers are written in byte-level BPE (Sennrich et al. 2016;
 Radford et al. 2019), which keeps case and can spell anything. The files are those of transformers, which reads and
-writes them through `transformers_classes.VisavisProcessor`; serving does without it.
+writes them through `transformers_processors.VisavisProcessor`; serving does without it.
 """
 
 from __future__ import annotations

@@ -13,22 +13,18 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, StoppingCriteria
 
 from visavis.models.byte_cache import ByteCache
-from visavis.models.detokenizer import StreamingDetokenizer
 from visavis.models.engine_jobs import EngineCounters
 from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
 from visavis.models.generation import (
     Completion,
     Embedding,
-    FinishReason,
     GenerationChunk,
     GenerationRequest,
     WordHeat,
@@ -38,29 +34,11 @@ from visavis.models.images import PictureLimits, check_picture, decode_picture, 
 from visavis.models.replies import reply_without_model
 from visavis.models.request_trace import Stage
 from visavis.models.text_checks import clean_text
+from visavis.models.transformers_answer import Answer, Job, StopWhen, end_tokens
 from visavis.models.transformers_prompts import has_chat_template, model_inputs
 
 logger = logging.getLogger(__name__)
 PICTURE_BYTES = 64 << 20
-
-
-@dataclass(eq=False)
-class _Job:
-    request: GenerationRequest
-    deadline: float
-    loop: asyncio.AbstractEventLoop
-    events: asyncio.Queue[GenerationChunk | ModelError] = field(default_factory=asyncio.Queue)  # bounded by the answer
-    abandoned: bool = False
-
-    @property
-    def over(self) -> bool:
-        return self.abandoned or time.monotonic() > self.deadline
-
-    def tell(self, event: GenerationChunk | ModelError) -> None:
-        try:
-            self.loop.call_soon_threadsafe(self.events.put_nowait, event)
-        except RuntimeError:  # the loop was closed: nobody reads any more
-            self.abandoned = True
 
 
 class _Pictures:
@@ -141,7 +119,7 @@ class TransformersEngine:
             self.counters.rejected += 1
             raise Busy(self.waiting)
         wait_s = math.inf if request.deadline_s is None else request.deadline_s
-        job = _Job(request, time.monotonic() + wait_s, asyncio.get_running_loop())
+        job = Job(request, time.monotonic() + wait_s, asyncio.get_running_loop())
         self.waiting += 1
         self._worker.submit(self._work, job)
         try:
@@ -177,7 +155,7 @@ class TransformersEngine:
 
     # The rest runs in the worker thread.
 
-    def _work(self, job: _Job) -> None:
+    def _work(self, job: Job) -> None:
         self.waiting -= 1
         self.running = 1
         job.request.trace.mark(Stage.ADMITTED)
@@ -195,9 +173,9 @@ class TransformersEngine:
         finally:
             self.running = 0
 
-    def _answer(self, job: _Job) -> tuple[str, Completion]:
+    def _answer(self, job: Job) -> tuple[str, Completion]:
         """Prepare, then generate: words go out as they come; the rest of them and the completion are returned."""
-        answer = _Answer(job, self._tokenizer, _end_tokens(self._model))
+        answer = Answer(job, self._tokenizer, end_tokens(self._model))
         input_tokens, options = 0, self._options(job.request)
         if not job.over:
             inputs = self._inputs(job.request)
@@ -207,7 +185,7 @@ class TransformersEngine:
                     **inputs,
                     **options,
                     logits_processor=[answer.probabilities],
-                    stopping_criteria=[_StopWhen(self, answer)],
+                    stopping_criteria=[StopWhen(answer, lambda: self._closed)],
                 )
         self.counters.decode_steps += len(answer.token_ids)
         return answer.end(input_tokens, options["max_new_tokens"], self.counters)
@@ -239,84 +217,6 @@ class TransformersEngine:
         return options
 
 
-class _Probabilities(LogitsProcessor):
-    """Sees the scores of a step before the token is chosen, and changes nothing."""
-
-    def __init__(self) -> None:
-        self.scores: Tensor | None = None
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self.scores = scores
-        return scores
-
-
-class _Answer:
-    """The state of a running answer."""
-
-    def __init__(self, job: _Job, tokenizer: Any, end_tokens: frozenset[int]) -> None:
-        self.job = job
-        self.token_ids: list[int] = []
-        self.finish_reason: FinishReason | None = None
-        self.probabilities = _Probabilities()
-        self._end_tokens = end_tokens
-        self._text = StreamingDetokenizer(
-            lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)), job.request.sampling.stop
-        )
-        self._log_probabilities: list[float] = []
-
-    def take(self, token: int) -> None:
-        """The next token: to the text, and what may be shown of it to the reader."""
-        if token in self._end_tokens:
-            self.finish_reason = FinishReason.STOP
-            return
-        self.token_ids.append(token)
-        self.job.request.trace.mark(Stage.FIRST_TOKEN)
-        if self.probabilities.scores is not None:
-            self._log_probabilities.append(float(self.probabilities.scores[0].float().log_softmax(-1)[token]))
-        if piece := self._text.add(token):
-            self.job.tell(GenerationChunk(piece))
-        if self._text.stopped:
-            self.finish_reason = FinishReason.STOP
-
-    def end(self, input_tokens: int, max_new_tokens: int, counters: EngineCounters) -> tuple[str, Completion]:
-        """The words held back so far, and the whole answer."""
-        reason = self.finish_reason or self._reason(max_new_tokens)
-        counters.cancelled += reason is FinishReason.CANCELLED
-        counters.completed += reason is not FinishReason.CANCELLED
-        rest = self._text.finish()
-        said = self._log_probabilities
-        return rest, Completion(
-            text=self._text.text,
-            finish_reason=reason,
-            confidence=math.exp(sum(said) / len(said)) if said else None,
-            image=self.job.request.image,
-            input_tokens=input_tokens,
-            output_tokens=len(self.token_ids),
-            log_probabilities=tuple(said),
-        )
-
-    def _reason(self, max_new_tokens: int) -> FinishReason:
-        """`generate` ends by itself at the limit, or at an end token that it alone knows."""
-        if len(self.token_ids) >= max_new_tokens:
-            return FinishReason.LENGTH
-        return FinishReason.CANCELLED if self.job.over else FinishReason.STOP
-
-
-class _StopWhen(StoppingCriteria):
-    """Hears every token, and ends the work when the answer has ended or nobody waits for it."""
-
-    def __init__(self, engine: TransformersEngine, answer: _Answer) -> None:
-        self._engine = engine
-        self._answer = answer
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        answer = self._answer
-        if answer.finish_reason is None:
-            answer.take(int(input_ids[0, -1]))
-        ended = answer.finish_reason is not None or answer.job.over or self._engine._closed
-        return torch.full((input_ids.shape[0],), ended, device=input_ids.device, dtype=torch.bool)
-
-
 @contextlib.contextmanager
 def _seeded(seed: int | None) -> Any:
     if seed is None:
@@ -325,9 +225,3 @@ def _seeded(seed: int | None) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def _end_tokens(model: Any) -> frozenset[int]:
-    configs = [model.generation_config, model.config, getattr(model.config, "text_config", None)]
-    ends = next((end for config in configs if (end := getattr(config, "eos_token_id", None)) is not None), ())
-    return frozenset([ends] if isinstance(ends, int) else ends)

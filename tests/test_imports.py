@@ -63,6 +63,7 @@ def test_only_the_command_line_and_the_doctor_import_late_in_bot() -> None:
         "cli.py",
         "cli_bench.py",
         "cli_import.py",
+        "cli_photos.py",
         "cli_platforms.py",
         "cli_options.py",
         "cli_privacy.py",

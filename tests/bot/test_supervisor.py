@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from visavis.bot.child_process import Child
 from visavis.bot.client import ChatClient
 from visavis.bot.preparation import ServeError
 from visavis.bot.probes import http_get, ping
 from visavis.bot.settings import load_settings
-from visavis.bot.supervisor import Child, local_models
+from visavis.bot.supervisor import local_models
 
 VISAVIS = [sys.executable, "-c", "from visavis.bot.cli import main; main()"]
 Serve = Callable[[], AbstractAsyncContextManager[asyncio.subprocess.Process]]

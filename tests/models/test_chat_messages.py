@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from visavis.models.chat_messages import read_conversation
-from visavis.models.completion_wire import CompletionRequest, read_request, write_request
+from visavis.models.completion_requests import CompletionRequest, read_request, write_request
 from visavis.models.errors import BadRequest, TextTooLong
 from visavis.models.generation import GenerationRequest, Region, SamplingParameters
 from visavis.models.images import image_id
