@@ -30,7 +30,8 @@ SECURITY_HEADERS = {
 }
 CORS_HEADERS = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-Visavis-Session",
+    # Clients of OpenAI's API send a dozen of their own; a star alone would leave out Authorization.
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-Visavis-Session, *",
     "Access-Control-Max-Age": "600",
 }
 

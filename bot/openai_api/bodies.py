@@ -9,131 +9,27 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from visavis.bot.openai_api.content_parts import Body, PicturePart, RefusalPart, TextPart, ThoughtPart
 from visavis.bot.openai_api.errors import ApiError
 
 MAX_STOP_STRINGS = 4
 Share = Annotated[float, Field(ge=0, le=1)]
 SessionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-PictureId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="The id of a picture of /v1/images.")]
-PictureUrl = Annotated[
-    str,
-    Field(
-        pattern=r"^([dD][aA][tT][aA]:|[hH][tT][tT][pP][sS]?://|[0-9a-f]{64}$)",
-        description="A data URL, the address of an allowed host, or the id of a picture of /v1/images.",
-    ),
+TokenLimit = Annotated[
+    int, Field(ge=-1, le=1_000_000, description="Below 1 there is none, as LM Studio's clients say.")
 ]
 _FIELD = re.compile(r"(?!str$)[a-z0-9_]+")
 B = TypeVar("B", bound=BaseModel)
-
-
-class Body(BaseModel):
-    """Strict about types, indifferent to unknown fields."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-
-class TextPart(Body):
-    """A piece of text."""
-
-    type: Literal["text", "input_text", "output_text"]
-    text: str
-
-
-class RefusalPart(Body):
-    """What an assistant said instead of an answer."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-class ImageUrl(Body):
-    """`detail` is accepted and changes nothing."""
-
-    url: PictureUrl
-    detail: str | None = None
-
-
-class ImageUrlPart(Body):
-    """A picture in OpenAI's form."""
-
-    type: Literal["image_url", "input_image"]
-    image_url: ImageUrl | PictureUrl
-
-
-class FileReference(Body):
-    """A picture by its id."""
-
-    file_id: PictureId
-
-
-class FileData(Body):
-    """A picture as a data URL."""
-
-    file_data: PictureUrl
-
-
-class FilePart(Body):
-    """A picture as a file."""
-
-    type: Literal["file"]
-    file: FileReference | FileData
-
-
-class ImageFilePart(Body):
-    """A picture of `/v1/images`."""
-
-    type: Literal["image_file"]
-    image_file: FileReference
-
-
-class ImageIdPart(Body):
-    """A picture of `/v1/images`, as LangChain writes it."""
-
-    type: Literal["image", "input_image"]
-    file_id: PictureId
-
-
-class ImageBase64Part(Body):
-    """A picture as LangChain writes it."""
-
-    type: Literal["image"]
-    base64: str
-
-
-class ImageAddressPart(Body):
-    """A picture as LangChain writes it."""
-
-    type: Literal["image"]
-    url: PictureUrl
-
-
-class Base64Source(Body):
-    """The bytes of a picture."""
-
-    type: Literal["base64"]
-    data: str
-
-
-class ImageSourcePart(Body):
-    """A picture as Anthropic's clients write it."""
-
-    type: Literal["image"]
-    source: Base64Source
-
-
-PicturePart = (
-    ImageUrlPart | FilePart | ImageFilePart | ImageIdPart | ImageBase64Part | ImageAddressPart | ImageSourcePart
-)
 
 
 class Message(Body):
     """One message; those of tools are passed over."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[TextPart | RefusalPart | PicturePart | str] | None = None
+    content: str | list[TextPart | RefusalPart | ThoughtPart | PicturePart | str] | None = None
 
 
 class Region(Body):
@@ -178,8 +74,8 @@ class ChatRequest(Body):
     )
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
@@ -214,12 +110,16 @@ class ChatRequest(Body):
             "temperature": self.temperature,
             "top_p": None if self.top_p is None else max(self.top_p, 1e-6),  # 0 is OpenAI's way to say greedy
             "seed": self.seed,
-            "max_tokens": self.max_completion_tokens or self.max_tokens,
+            "max_tokens": self._most_tokens(),
             "top_k": self.extension.top_k,
             "repetition_penalty": self.extension.repetition_penalty,
             "region": None if self.extension.region is None else self.extension.region.model_dump(),
         }
         return {name: value for name, value in given.items() if value is not None}
+
+    def _most_tokens(self) -> int | None:
+        given = (self.max_completion_tokens, self.max_tokens)
+        return next((most for most in given if most is not None and most > 0), None)
 
 
 class EmbeddingsRequest(Body):
@@ -256,7 +156,10 @@ def _refusal(problems: Sequence[ErrorDetails]) -> ApiError:
     message = first["msg"]
     if first["type"] == "literal_error":
         same = [problem for problem in problems if _place(problem) == place and problem["type"] == "literal_error"]
-        message = "Input should be " + " or ".join(problem["ctx"]["expected"] for problem in same)
+        words = [word for problem in same for word in re.split(", | or ", problem["ctx"]["expected"])]
+        message = "Input should be " + " or ".join(dict.fromkeys(words))
+    if first["type"] == "string_pattern_mismatch" and "dD" in first["ctx"]["pattern"]:
+        message = "Expected a data URL, an http(s) address or the id of a picture"
     return ApiError(f"{place}: {message}." if place else f"{message}.", param=place or None)
 
 

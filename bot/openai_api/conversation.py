@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from visavis.bot.openai_api.bodies import (
+from visavis.bot.openai_api.bodies import Message
+from visavis.bot.openai_api.content_parts import (
     Base64Source,
     FileData,
     FilePart,
@@ -25,10 +26,11 @@ from visavis.bot.openai_api.bodies import (
     ImageSourcePart,
     ImageUrl,
     ImageUrlPart,
-    Message,
     PicturePart,
     RefusalPart,
     TextPart,
+    ThoughtPart,
+    UrlSource,
 )
 from visavis.bot.openai_api.errors import ApiError, api_error
 from visavis.dialogue.context import DESCRIBE
@@ -36,6 +38,7 @@ from visavis.dialogue.errors import DialogueError
 
 Kind = Literal["data", "url", "id"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_FILE_LIST = re.compile(r"<attached_files>.*?</attached_files>\s*", re.DOTALL)  # Open WebUI's; files come beside it
 _KINDS: dict[str, type[BaseMessage]] = {
     "system": SystemMessage,
     "developer": SystemMessage,
@@ -83,7 +86,8 @@ def read_messages(messages: Sequence[Message]) -> list[Said]:
     last = said[asked]
     if not last.text.strip() and not last.pictures:  # what a turn without words asks everywhere
         last.text = DESCRIBE
-    return said[: asked + 1]
+    # An assistant's message that only calls tools has no words, and providers refuse empty ones.
+    return [one for one in said[: asked + 1] if one.role != "assistant" or one.text.strip()]
 
 
 async def to_langchain(said: Sequence[Said], reader: PictureReader, most: int) -> list[BaseMessage]:
@@ -121,11 +125,9 @@ async def _message(said: Said, pictures: Sequence[PictureSource], reader: Pictur
 
 def _read(message: Message, place: str) -> Said:
     said = Said(message.role)
-    if isinstance(message.content, str):
-        said.text = message.content
-        return said
+    parts = [message.content] if isinstance(message.content, str) else message.content or ()
     texts = []
-    for number, part in enumerate(message.content or ()):
+    for number, part in enumerate(parts):
         match part:
             case str():
                 texts.append(part)
@@ -133,9 +135,11 @@ def _read(message: Message, place: str) -> Said:
                 texts.append(part.text)
             case RefusalPart():
                 texts.append(part.refusal)
+            case ThoughtPart():
+                pass
             case _ if message.role == "user":
                 said.pictures.append(picture_source(part, f"{place}.content.{number}"))
-    said.text = "\n".join(text for text in texts if text)
+    said.text = _FILE_LIST.sub("", "\n".join(text for text in texts if text))
     return said
 
 
@@ -147,6 +151,8 @@ def picture_source(part: PicturePart, place: str) -> PictureSource:
         case ImageUrlPart(image_url=str(value)) | ImageAddressPart(url=value) | ImageIdPart(file_id=value):
             pass
         case FilePart(file=FileReference(file_id=value)) | ImageFilePart(image_file=FileReference(file_id=value)):
+            pass
+        case ImageSourcePart(source=UrlSource(url=value)):
             pass
         case ImageBase64Part(base64=data) | ImageSourcePart(source=Base64Source(data=data)):
             value = f"data:;base64,{data}"

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
 from visavis.bot.openai_api.bodies import ChatRequest, EmbeddingsRequest
+from visavis.bot.openai_api.document_schemas import PICTURE, RESPONSES, SESSION, TEXT, Schema
 
-Schema = dict[str, Any]
 _REFS = "#/components/schemas/{model}"
-_TEXT: Schema = {"type": "string"}
-_MAYBE_TEXT: Schema = {"type": ["string", "null"]}
-_COUNT: Schema = {"type": "integer", "minimum": 0}
-_SESSION: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
-_PICTURE: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string", "pattern": r"^\d+$"}}}
 _CAUSES = {
     "400": "The request has not the expected form, or a picture cannot be read.",
@@ -36,12 +30,12 @@ _CAUSES = {
 def openapi_document(models: Sequence[str]) -> Schema:
     """The document of a server with these models, the default one first."""
     security: list[Schema] = [{"key": []}, {}]
-    session = _parameter("header", "X-Visavis-Session", _SESSION, "The conversation.")
-    in_path = _parameter("path", "session", _SESSION, "The conversation.", required=True)
+    session = _parameter("header", "X-Visavis-Session", SESSION, "The conversation.")
+    in_path = _parameter("path", "session", SESSION, "The conversation.", required=True)
     model = _parameter("path", "model", {"type": "string", "minLength": 1}, "Its name.", required=True)
-    picture = _parameter("path", "picture", _PICTURE, "Its id.", required=True)
-    of_session = _parameter("query", "session", _SESSION, "The conversation that shows it.", required=True)
-    chat = {"200": _content("An answer.", {"application/json": _ref("Completion"), "text/event-stream": _TEXT})}
+    picture = _parameter("path", "picture", PICTURE, "Its id.", required=True)
+    of_session = _parameter("query", "session", SESSION, "The conversation that shows it.", required=True)
+    chat = {"200": _content("An answer.", {"application/json": _ref("Completion"), "text/event-stream": TEXT})}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -118,148 +112,12 @@ def openapi_document(models: Sequence[str]) -> Schema:
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": _request_schemas() | _RESPONSES,
+            "schemas": _request_schemas() | RESPONSES,
         },
     }
 
 
 _KEY: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"}
-_RESPONSES: Schema = {
-    "Error": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["message", "type", "param", "code"],
-                "properties": {"message": _TEXT, "type": _TEXT, "param": _MAYBE_TEXT, "code": _TEXT},
-            }
-        },
-    },
-    "Completion": {
-        "type": "object",
-        "required": ["id", "object", "created", "model", "choices", "usage", "visavis"],
-        "properties": {
-            "id": _TEXT,
-            "object": {"const": "chat.completion"},
-            "created": _COUNT,
-            "model": _TEXT,
-            "choices": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": 1,
-                "items": {
-                    "type": "object",
-                    "required": ["index", "message", "finish_reason"],
-                    "properties": {
-                        "index": {"const": 0},
-                        "message": {
-                            "type": "object",
-                            "required": ["role", "content"],
-                            "properties": {"role": {"const": "assistant"}, "content": _TEXT},
-                        },
-                        "finish_reason": {"enum": ["stop", "length", "content_filter"]},
-                    },
-                },
-            },
-            "usage": {
-                "type": "object",
-                "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
-                "properties": {"prompt_tokens": _COUNT, "completion_tokens": _COUNT, "total_tokens": _COUNT},
-            },
-            "visavis": {
-                "type": "object",
-                "required": ["confidence", "image", "finish_reason"],
-                "properties": {
-                    "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-                    "image": {"anyOf": [_PICTURE, {"type": "null"}]},
-                    "finish_reason": _MAYBE_TEXT,
-                    "model": _MAYBE_TEXT | {"description": "Who answered, when it may have been a fall-back."},
-                    "session": _SESSION,
-                    "turn": _TEXT,
-                    "explanation": {
-                        "type": ["object", "null"],
-                        "required": ["image", "grid", "answer", "words"],
-                        "description": "Maps are base64 of uint8, row by row, each scaled to its maximum.",
-                        "properties": {
-                            "image": _PICTURE,
-                            "grid": {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2},
-                            "answer": _TEXT,
-                            "words": {
-                                "type": "array",
-                                "items": {
-                                    "type": "object",
-                                    "required": ["start", "end", "map"],
-                                    "properties": {"start": _COUNT, "end": _COUNT, "map": _TEXT},
-                                },
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-    "AltText": {"type": "object", "required": ["alt"], "properties": {"alt": _TEXT}},
-    "Embeddings": {
-        "type": "object",
-        "required": ["object", "data", "model", "usage"],
-        "properties": {
-            "object": {"const": "list"},
-            "data": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["object", "index", "embedding"],
-                    "properties": {
-                        "object": {"const": "embedding"},
-                        "index": _COUNT,
-                        "embedding": {"anyOf": [{"type": "array", "items": {"type": "number"}}, _TEXT]},
-                    },
-                },
-            },
-            "model": _TEXT,
-            "usage": {
-                "type": "object",
-                "required": ["prompt_tokens", "total_tokens"],
-                "properties": {"prompt_tokens": _COUNT, "total_tokens": _COUNT},
-            },
-        },
-    },
-    "Model": {
-        "type": "object",
-        "required": ["id", "object", "created", "owned_by"],
-        "properties": {"id": _TEXT, "object": {"const": "model"}, "created": _COUNT, "owned_by": _TEXT},
-    },
-    "ModelList": {
-        "type": "object",
-        "required": ["object", "data"],
-        "properties": {
-            "object": {"const": "list"},
-            "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
-        },
-    },
-    "Session": {
-        "type": "object",
-        "required": ["object", "id"],
-        "properties": {"object": {"const": "session"}, "id": _SESSION},
-    },
-    "Forgotten": {
-        "type": "object",
-        "required": ["object", "id", "deleted", "turns", "images"],
-        "properties": {
-            "object": {"const": "session.deleted"},
-            "id": _SESSION,
-            "deleted": {"const": True},
-            "turns": _COUNT,
-            "images": _COUNT,
-        },
-    },
-    "Picture": {
-        "type": "object",
-        "required": ["image", "width", "height", "mime", "bytes"],
-        "properties": {"image": _PICTURE, "width": _COUNT, "height": _COUNT, "mime": _TEXT, "bytes": _COUNT},
-    },
-}
 
 
 def _request_schemas() -> Schema:

@@ -12,7 +12,8 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from visavis.bot.openai_api.bodies import EmbeddingsRequest, TextPart
+from visavis.bot.openai_api.bodies import EmbeddingsRequest
+from visavis.bot.openai_api.content_parts import TextPart
 from visavis.bot.openai_api.conversation import PictureSource, picture_source
 from visavis.bot.openai_api.errors import ApiError
 from visavis.bot.openai_api.pictures import Pictures

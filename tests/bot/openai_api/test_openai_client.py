@@ -150,6 +150,7 @@ async def test_the_whole_conversation_comes_with_the_request(client: AsyncOpenAI
         {"type": "input_image", "image_url": data_url(picture())},
         {"type": "file", "file": {"file_data": data_url(picture()), "filename": "a.png"}},
         {"type": "image", "base64": data_url(picture()).partition(",")[2], "mime_type": "image/png"},
+        {"type": "image", "source": {"type": "url", "url": data_url(picture())}},
         {"type": "image", "source": {"type": "base64", "data": data_url(picture()).partition(",")[2]}},
         {"type": "image_url", "image_url": {"url": data_url(picture()).replace("image/png;", "image/png;name=a;")}},
         {"type": "image_url", "image_url": {"url": data_url(picture()).rstrip("=") + "\n"}},
@@ -161,6 +162,56 @@ async def test_pictures_in_the_forms_that_clients_write(
     content: Any = [part, {"type": "text", "text": "What is this?"}]
     await client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}])
     assert engine.asked[0].image == stored_id(picture())
+
+
+@pytest.mark.parametrize("beside", [True, False])
+async def test_a_list_of_files_that_open_webui_writes_is_no_part_of_the_question(
+    client: AsyncOpenAI, engine: ScriptedEngine, beside: bool
+) -> None:
+    files = '<attached_files>\n<file type="file" id="1" content_type="image/png" name="a.png"/>\n</attached_files>\n\n'
+    texts = [
+        {"type": "text", "text": text} for text in ([files, "What is this?"] if beside else [f"{files}What is this?"])
+    ]
+    content: Any = [*texts, {"type": "image_url", "image_url": {"url": data_url(picture())}}]
+    await client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}])
+    assert engine.asked[0].question == "What is this?"
+
+
+async def test_what_agents_send_back_is_understood(client: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    """Calls of tools without words, their results, thoughts, no limit in LM Studio's way, a begun answer."""
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
+    messages: Any = [
+        {
+            "role": "developer",
+            "content": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+        },
+        showing(data_url(picture())),
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "42"}]},
+        {"role": "assistant", "content": [thought, {"type": "text", "text": "A red square."}]},
+        {"role": "assistant", "content": ""},
+        {"role": "user", "content": "Is it red?", "name": "Ann"},
+        {"role": "assistant", "content": "It"},
+    ]
+    tools: Any = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+    done = await client.chat.completions.create(
+        model=MODEL, messages=messages, tools=tools, tool_choice="auto", max_tokens=-1, logprobs=False, top_logprobs=0
+    )
+    assert done.choices[0].message.content == ANSWER
+    assert engine.asked[0].question == "Is it red?"
+    assert engine.asked[0].history == (("What is this?", "A red square."),)
+    assert engine.asked[0].sampling.max_new_tokens is None
+
+
+async def test_the_forms_of_pictures_are_named_in_words(client: AsyncOpenAI) -> None:
+    for address in ("iVBORw0KGgo=", "file:///etc/passwd"):
+        with pytest.raises(openai.BadRequestError, match="Expected a data URL, an http"):
+            await client.chat.completions.create(model=MODEL, messages=[showing(address)])  # type: ignore[list-item]
+    content: Any = [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}])
+    assert refused.value.message.count("'image'") == 1
 
 
 async def test_models_are_listed(client: AsyncOpenAI) -> None:
