@@ -75,7 +75,7 @@ $(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.core
 	@echo "Installing the tools of a contributor ..."
 	@$(PIP) setuptools wheel
-	@$(PIP) --editable ".[dev,train,slack,discord]"
+	@$(PIP) --editable ".[dev,train,slack,discord,anthropic,google,ollama]"
 	@touch $@
 
 # For the types of the page's scripts, Deep Chat and Slack's other client; where there is no npm or no registry, their tests say that they were skipped.

@@ -11,7 +11,8 @@ from visavis.bot.chat_models import ModelNotFound, named_models, remote, shown_n
 from visavis.bot.providers.fallback_chat_model import FallbackChatModel
 from visavis.bot.providers.names import BadName, RemoteName
 from visavis.bot.providers.opening import open_remote, stays_here, told_at_start
-from visavis.bot.providers.remote_chat_model import Patience, RemoteChatModel
+from visavis.bot.providers.patience import Patience
+from visavis.bot.providers.remote_chat_model import RemoteChatModel
 from visavis.bot.settings import Settings
 from visavis.dialogue.limits import ModelCard
 from visavis.dialogue.model_choice import ModelChoice

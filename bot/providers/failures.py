@@ -7,7 +7,7 @@ was said) go to the log, one line without the key; of all others the log has kin
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -95,29 +95,34 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _status(error: Any) -> int | None:
+def _with_causes(error: BaseException | None) -> Iterator[Any]:
+    """LangChain's classes for some providers wrap what their clients raise, which knows status and headers."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _status(error: Exception) -> int | None:
     """openai, anthropic, mistral and ollama have `status_code`, google has `code`, httpx has it on the response."""
-    for value in (
-        getattr(error, "status_code", None),
-        getattr(error, "code", None),
-        getattr(getattr(error, "response", None), "status_code", None),
-    ):
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
+    for one in _with_causes(error):
+        for place, name in ((one, "status_code"), (one, "code"), (getattr(one, "response", None), "status_code")):
+            value = getattr(place, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
     return None
 
 
 def _is_about_the_way(error: Exception) -> bool:
     """Connections and times: every client has classes of its own for them."""
-    names = [kind.__name__ for kind in type(error).__mro__]
+    names = [kind.__name__ for one in _with_causes(error) for kind in type(one).__mro__]
     words = ("Connection", "Connect", "Timeout", "Transport", "Protocol", "Network")
     return isinstance(error, OSError) or any(word in name for name in names for word in words)
 
 
-def _retry_after_s(error: Any) -> int:
+def _retry_after_s(error: Exception) -> int:
     """The header, in seconds or as a date; 0 without one."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    value = str(headers.get("retry-after") or "")
+    all_headers = (getattr(getattr(one, "response", None), "headers", None) for one in _with_causes(error))
+    value = next((str(found) for headers in all_headers if headers and (found := headers.get("retry-after"))), "")
     if value.replace(".", "", 1).isdecimal():
         return max(1, round(float(value)))
     try:

@@ -5,6 +5,7 @@ LangChain's `init_chat_model` makes the model; the packages of providers are ext
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import httpx
@@ -12,12 +13,13 @@ from langchain_core.language_models import BaseChatModel
 
 from visavis.bot.providers.failures import redacted
 from visavis.bot.providers.names import HTTP, BadName, RemoteName
-from visavis.bot.providers.remote_chat_model import Patience, RemoteChatModel
+from visavis.bot.providers.patience import Patience
+from visavis.bot.providers.remote_chat_model import RemoteChatModel
 from visavis.bot.settings import is_loopback
 from visavis.models.chat_model import ImageSource
 
 EXTRAS = {"openai": "openai", HTTP: "openai", "anthropic": "anthropic", "google_genai": "google", "ollama": "ollama"}
-_TELL_THEIR_END = frozenset(EXTRAS)
+_TELL_THEIR_END = frozenset(EXTRAS) | {"mistralai"}
 _ADDRESSES = ("openai_api_base", "anthropic_api_url", "base_url", "endpoint")
 
 
@@ -52,7 +54,8 @@ def open_remote(
 def _init(name: RemoteName, word_s: float, api_key: str | None) -> BaseChatModel:
     from langchain.chat_models import init_chat_model
 
-    options: dict[str, Any] = {"max_retries": 0, "timeout": word_s}  # trying again is done here, alike for all
+    # Trying again is done here, alike for all; some clients count whole seconds, and what is in time is seen to here.
+    options: dict[str, Any] = {"max_retries": 0, "timeout": math.ceil(word_s)}
     if name.provider in (HTTP, "openai"):
         # langchain-openai shares connections between models whose time-outs can be hashed; they fail in other event
         # loops
@@ -110,9 +113,11 @@ def streams(model: BaseChatModel) -> bool:
 
 
 def _host(model: RemoteChatModel) -> str | None:
-    """None is the provider's own. Ollama's client alone knows what its environment variable said."""
+    """None is the provider's own. The clients of Ollama and Google alone know what their environment variables said."""
     inner: Any = model.inner
-    client = getattr(getattr(inner, "_client", None), "_client", None)
-    found = [getattr(inner, name, None) for name in _ADDRESSES] + [getattr(client, "base_url", None)]
+    ollama = getattr(getattr(inner, "_client", None), "_client", None)
+    google = getattr(getattr(getattr(inner, "client", None), "_api_client", None), "_http_options", None)
+    found = [getattr(inner, name, None) for name in _ADDRESSES]
+    found += [getattr(client, "base_url", None) for client in (ollama, google)]
     address = next((str(value) for value in found if value and not callable(value)), None)
     return None if address is None else httpx.URL(address).host

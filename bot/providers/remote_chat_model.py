@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,14 +20,15 @@ from langchain_core.messages.ai import add_usage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import Field, PrivateAttr
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from visavis.bot.providers.breaker import CircuitBreaker
 from visavis.bot.providers.failures import Away, BrokeOff, ProviderError, Refused, secrets_of, translated
 from visavis.bot.providers.messages import readable, without_system
+from visavis.bot.providers.patience import Patience
 from visavis.models.streamed_chat_model import StreamedChatModel
 
 _ENDS = ("finish_reason", "stop_reason", "done_reason")
+_CLIENTS = ("root_async_client", "_async_client", "async_client")
 # What each option is called by the chat models of LangChain.
 _FIELDS: Mapping[str, Sequence[str]] = {
     "temperature": ("temperature",),
@@ -38,18 +39,6 @@ _FIELDS: Mapping[str, Sequence[str]] = {
     "repetition_penalty": ("repetition_penalty", "repeat_penalty"),
 }
 Said = AsyncGenerator[AIMessageChunk, None]
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long somebody else is waited for (seconds), how often asked (`attempts`), and when left alone."""
-
-    word_s: float = 60.0
-    attempts: int = 3
-    first_pause_s: float = 0.5
-    longest_pause_s: float = 8.0
-    failures: int = 5
-    rest_s: float = 30.0
 
 
 @dataclass
@@ -99,8 +88,10 @@ class RemoteChatModel(StreamedChatModel):
 
     async def aclose(self) -> None:
         """Close the connections that are kept open, where the provider's client can."""
-        client = getattr(self.inner, "root_async_client", None) or getattr(self.inner, "_async_client", None)
-        closing = getattr(client, "close", lambda: None)()
+        clients = [getattr(self.inner, name, None) for name in _CLIENTS]
+        clients.append(getattr(getattr(self.inner, "client", None), "aio", None))  # Google's
+        client = next((client for client in clients if client is not None), None)
+        closing = getattr(client, "aclose", getattr(client, "close", lambda: None))()
         if inspect.isawaitable(closing):
             await closing
 
@@ -166,13 +157,7 @@ class RemoteChatModel(StreamedChatModel):
     async def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
     ) -> tuple[list[AIMessageChunk], Said]:
-        patience = self.patience
-        async for attempt in AsyncRetrying(
-            stop=stop_after_attempt(patience.attempts),
-            wait=pauses(patience),
-            retry=retry_if_exception(lambda error: _is_worth_it(error, patience)),
-            reraise=True,
-        ):
+        async for attempt in self.patience.tries():
             with attempt:
                 return await self._try(messages, stop, options)
         raise AssertionError("tenacity raises what was raised last")
@@ -244,20 +229,3 @@ class RemoteChatModel(StreamedChatModel):
 
 def _words(text: str) -> ChatGenerationChunk:
     return ChatGenerationChunk(message=AIMessageChunk(content=text))
-
-
-def _is_worth_it(error: BaseException, patience: Patience) -> bool:
-    """Somebody who has asked for a long rest is not waited for here."""
-    return isinstance(error, Away) and error.retry_after_s <= patience.longest_pause_s
-
-
-def pauses(patience: Patience) -> Callable[[RetryCallState], float]:
-    """Random below a bound that doubles (full jitter, so that many callers do not come back together); at least what
-    the other side has asked for."""
-    grows = wait_random_exponential(multiplier=patience.first_pause_s, max=patience.longest_pause_s)
-
-    def pause(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome is not None else None
-        return max(float(grows(state)), error.retry_after_s if isinstance(error, Away) else 0.0)
-
-    return pause

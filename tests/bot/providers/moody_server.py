@@ -13,11 +13,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
 WORDS = ["A ", "red ", "square."]
 
 
 class MoodyServer:
     """`moods` are what the next requests meet, in order; then it answers. `asked` are the bodies that came."""
+
+    path = "/v1/chat/completions"
+    media_type = "text/event-stream"
 
     def __init__(self) -> None:
         self.moods: list[str] = []
@@ -27,11 +31,11 @@ class MoodyServer:
 
     @property
     def app(self) -> Starlette:
-        return Starlette(routes=[Route("/v1/chat/completions", self.complete, methods=["POST"])])
+        return Starlette(routes=[Route(self.path, self.complete, methods=["POST"])])
 
     async def complete(self, request: Request) -> Response:
         self.asked.append(body := await request.json())
-        self.keys.append(request.headers.get("authorization"))
+        self.keys.append(key := next((request.headers[name] for name in KEY_HEADERS if name in request.headers), None))
         mood = self.moods.pop(0) if self.moods else "well"
         if mood == "asleep":
             await asyncio.sleep(30)
@@ -46,14 +50,15 @@ class MoodyServer:
         if mood == "echo":
             return self._error(400, f"cannot read {body['messages'][-1]['content']}")
         if mood.isdecimal():
-            return self._error(int(mood), f"no: {request.headers.get('authorization')}")
-        return StreamingResponse(self._events(mood), media_type="text/event-stream")
+            return self._error(int(mood), f"no: {key}")
+        return StreamingResponse(self._events(mood), media_type=self.media_type)
 
     def _error(self, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
         return JSONResponse({"error": {"message": message, "type": "x", "code": None}}, status, headers)
 
     async def _events(self, mood: str) -> AsyncIterator[bytes]:
         try:
+            yield self._begin()
             for number, word in enumerate(WORDS):
                 if mood == "cut at once" or (mood == "cut" and number == 2):
                     return
@@ -61,16 +66,23 @@ class MoodyServer:
                     raise ConnectionResetError
                 if mood == "stuck" and number == 2:
                     await asyncio.sleep(30)
-                yield self._chunk({"content": word})
+                yield self._word(word)
                 await asyncio.sleep(0.02 if mood == "slow" else 0)
-            yield self._chunk({}, "stop")
-            if mood != "counts nothing":
-                usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-                yield self._event({"choices": [], "usage": usage})
-            yield b"data: [DONE]\n\n"
+            yield self._end(counts=mood != "counts nothing")
         except asyncio.CancelledError:
             self.gone += 1
             raise
+
+    def _begin(self) -> bytes:
+        return b""
+
+    def _word(self, word: str) -> bytes:
+        return self._chunk({"content": word})
+
+    def _end(self, *, counts: bool) -> bytes:
+        usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        told = self._event({"choices": [], "usage": usage}) if counts else b""
+        return self._chunk({}, "stop") + told + b"data: [DONE]\n\n"
 
     def _chunk(self, delta: dict[str, str], reason: str | None = None) -> bytes:
         return self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})

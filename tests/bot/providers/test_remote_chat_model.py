@@ -18,7 +18,8 @@ from visavis.bot.providers.failures import Away, BrokeOff, Denied, Refused, Take
 from visavis.bot.providers.fallback_chat_model import FallbackChatModel
 from visavis.bot.providers.names import RemoteName
 from visavis.bot.providers.opening import open_remote
-from visavis.bot.providers.remote_chat_model import Patience, RemoteChatModel, pauses
+from visavis.bot.providers.patience import Patience, pauses
+from visavis.bot.providers.remote_chat_model import RemoteChatModel
 
 ANSWER = "".join(WORDS)
 KEY = "sk-very-secret-key"
