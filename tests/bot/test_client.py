@@ -1,6 +1,9 @@
 """The client of the wire against a real gateway: whole answers over lost connections, refusals, two tabs."""
 
+import asyncio
 import contextlib
+import sys
+from pathlib import Path
 
 import pytest
 from running_gateway import RunGateway
@@ -9,6 +12,7 @@ from scripted_chat_model import ScriptedChatModel
 from visavis.bot.client import ChatClient, ServerRefused, ServerUnreachable
 from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnCompleted
 
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "client" / "ask.py"
 LONG_ANSWER = " ".join(f"word{number}" for number in range(40))
 
 
@@ -129,3 +133,18 @@ async def test_a_foreign_origin_gets_403_from_the_real_server(run_gateway: RunGa
             await connect(url.replace("http", "ws") + "/chat", origin="https://evil.example", proxy=None)  # type: ignore[arg-type]
     assert refused.value.response.status_code == 403
     assert b"not allowed" in refused.value.response.body
+
+
+async def test_the_example_in_the_docs_runs(run_gateway: RunGateway, photo: bytes, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(photo)
+    async with run_gateway(ScriptedChatModel()) as url:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, EXAMPLE, url, tmp_path / "photo.png", "What is this?", "Is it red?"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        told, wrong = await process.communicate()
+    assert (process.returncode, wrong) == (0, b"")
+    words = told.decode().split("\n")
+    assert [line for line in words if line.startswith(">")] == ["> What is this?", "> Is it red?"]
+    assert told.decode().count("a red square on white") == 2
