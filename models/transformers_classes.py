@@ -1,13 +1,12 @@
-"""The model as transformers knows it: configuration, processors and a model with `generate`, for its Auto classes.
+"""The model as transformers knows it: configuration and a model with `generate`, for its Auto classes.
 
-Everything is the plain model's own (`config`, `processor`, `visavis_model`); here stands only what transformers asks
+Everything is the plain model's own (`config`, `visavis_model`); here stands only what transformers asks
 for on top. Serving and training never import it: `export_checkpoint` does, since the files are transformers' own.
 Shape letters: B turns, T text tokens, S answer tokens, P patches, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
-    BaseImageProcessor,
-    BatchFeature,
     EncoderDecoderCache,
     GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
-    ProcessorMixin,
 )
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from visavis.models.config import ModelConfig
-from visavis.models.image_processor import IMAGENET_MEAN, IMAGENET_STD, ImageProcessor
-from visavis.models.processor import Processor, Vocabulary
 from visavis.models.tower_configs import TowerConfig
 from visavis.models.transformers_generation import EncodedMemory, GenerationCache, PromptEncoder
 from visavis.models.visavis_model import VisavisModel
@@ -108,6 +101,9 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
         self.build(config)
         self.encoder.main_input_name = self.main_input_name  # type: ignore[assignment]  # `generate` looks for it
         self.post_init()
+        self.generation_config.max_new_tokens = (
+            config.decoder.max_positions - 1
+        )  # pipelines want 256 where nothing is said
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -161,72 +157,6 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
         cache = kwargs.get("cache", kwargs.get("past_key_values"))  # newer versions call it `cache`
         new_ids = input_ids if cache is None else input_ids[:, cache.get_seq_length() :]
         return {"decoder_input_ids": new_ids, "cache": cache, "encoder_outputs": kwargs["encoder_outputs"]}
-
-
-class VisavisImageProcessor(BaseImageProcessor):
-    """`ImageProcessor` for transformers."""
-
-    model_input_names = ["pixel_values"]  # noqa: RUF012
-
-    def __init__(
-        self,
-        size: int = 224,
-        image_mean: Sequence[float] = IMAGENET_MEAN,
-        image_std: Sequence[float] = IMAGENET_STD,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.size, self.image_mean, self.image_std = size, list(image_mean), list(image_std)
-
-    def preprocess(self, images: Any, return_tensors: str | None = None, **_: Any) -> BatchFeature:
-        """One Pillow image or several -> `pixel_values` (N, 3, size, size), float32."""
-        pixels = ImageProcessor(self.size, self.image_mean, self.image_std).pixel_values(images)
-        return BatchFeature({"pixel_values": pixels}, tensor_type=return_tensors)
-
-
-class VisavisProcessor(ProcessorMixin):
-    """`Processor` for transformers: `image_processor`, `tokenizer` (questions) and `answer_tokenizer` (answers)."""
-
-    answer_tokenizer: Any
-
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, answer_tokenizer: Any = None, **kwargs: Any):
-        super().__init__(image_processor, tokenizer, answer_tokenizer, **kwargs)
-
-    @classmethod
-    def of(cls, processor: Processor) -> VisavisProcessor:
-        """The same processor in this form, which knows how to save itself."""
-        questions, answers = (
-            PreTrainedTokenizerFast(tokenizer_object=vocabulary.tokenizer, **vocabulary.special_tokens)
-            for vocabulary in (processor.questions, processor.answers)
-        )
-        return cls(VisavisImageProcessor(**asdict(processor.images)), questions, answers)
-
-    def plain(self) -> Processor:
-        """The same processor without transformers: what an engine takes."""
-        images: Any = self.image_processor
-        questions, answers = (
-            Vocabulary(tokens.backend_tokenizer, tokens.special_tokens_map)
-            for tokens in (self.tokenizer, self.answer_tokenizer)
-        )
-        return Processor(ImageProcessor(images.size, images.image_mean, images.image_std), questions, answers)
-
-    def __call__(self, images: Any = None, text: Any = None, **_: Any) -> BatchFeature:
-        """Pictures and questions (without history) to one feature dictionary."""
-        features: dict[str, Any] = {}
-        if images is not None:
-            features["pixel_values"] = self.plain().pixel_values(images)
-        if text is not None:
-            questions = [text] if isinstance(text, str) else list(text)
-            features.update(self.plain().encode_questions([(question, ()) for question in questions]))
-        return BatchFeature(features)
-
-    def decode(self, ids: Any, **_: Any) -> str:
-        """The ids of an answer to its text, without special tokens."""
-        return self.plain().decode_answer(ids)
-
-    def batch_decode(self, rows: Any, **_: Any) -> list[str]:
-        """What `generate` gives to texts."""
-        return [self.decode(ids) for ids in rows]
 
 
 def _needed(value: Any, name: str) -> Any:

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from visavis.models.processor import Processor
-from visavis.models.transformers_classes import VisavisConfig, VisavisProcessor
+from visavis.models.transformers_classes import VisavisConfig
+from visavis.models.transformers_processors import VisavisProcessor
 from visavis.models.visavis_model import VisavisModel
 from visavis.models.weight_files import quantise
 

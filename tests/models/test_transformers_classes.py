@@ -16,7 +16,8 @@ from visavis.models.loading import load_model
 from visavis.models.processor import MAX_TEXT_TOKENS, Processor
 from visavis.models.prompt import render
 from visavis.models.training.export import export_checkpoint
-from visavis.models.transformers_classes import VisavisConfig, VisavisProcessor
+from visavis.models.transformers_classes import VisavisConfig
+from visavis.models.transformers_processors import VisavisProcessor
 from visavis.models.visavis_model import VisavisModel
 
 PIXELS = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1))
