@@ -5,9 +5,11 @@ Knows processors of transformers and no weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jinja2.exceptions import TemplateError
 from PIL import Image
 
 from visavis.models.generation import GenerationRequest
@@ -33,7 +35,7 @@ def model_inputs(processor: Any, model_type: str, request: GenerationRequest, pi
     Without a chat template the dialogue so far is left out of the short prompts that such models were trained with.
     """
     if has_chat_template(processor):
-        text = processor.apply_chat_template(_messages(request, picture), add_generation_prompt=True, tokenize=False)
+        text = _chat(processor, request, picture)
         if picture is None:
             return processor(text=[text], return_tensors="pt")
         return processor(text=[text], images=[picture], return_tensors="pt")
@@ -45,8 +47,29 @@ def model_inputs(processor: Any, model_type: str, request: GenerationRequest, pi
 
 def has_chat_template(processor: Any) -> bool:
     """True if the processor or its tokenizer says how a dialogue is written."""
+    return _template(processor) is not None
+
+
+def _template(processor: Any) -> Any:
     own = getattr(processor, "chat_template", None)
-    return bool(own or getattr(getattr(processor, "tokenizer", None), "chat_template", None))
+    return own or getattr(getattr(processor, "tokenizer", None), "chat_template", None) or None
+
+
+def _chat(processor: Any, request: GenerationRequest, picture: Image.Image | None) -> str:
+    """The dialogue as the template writes it. A template of the tokenizer's may know no parts: it gets plain texts."""
+    options = {"chat_template": None if getattr(processor, "chat_template", None) else _template(processor)}
+    messages = _messages(request, picture)
+    with contextlib.suppress(TypeError, TemplateError):
+        text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
+        if "'type': 'text'" not in text:  # a list that was printed
+            return str(text)
+    token = getattr(processor, "image_token", "<image>")
+    plain = [{**one, "content": _plain(one["content"], token)} for one in messages]
+    return str(processor.apply_chat_template(plain, add_generation_prompt=True, tokenize=False, **options))
+
+
+def _plain(parts: Sequence[Mapping[str, Any]], image_token: str) -> str:
+    return "\n".join(part.get("text", image_token) for part in parts)
 
 
 def _messages(request: GenerationRequest, picture: Image.Image | None) -> list[dict[str, Any]]:

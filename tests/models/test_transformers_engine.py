@@ -117,6 +117,25 @@ async def test_too_many_questions_and_unknown_pictures_are_refused(engine: Trans
     assert engine.counters.rejected == sum(isinstance(answer, Busy) for answer in answers)
 
 
+PARTS = tiny_families.template("<image>")
+WORDS = (
+    "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}{% if add_generation_prompt %}bot: {% endif %}"
+)
+PRINTS = WORDS.replace("m.role + ': ' + m.content", "m.content")
+
+
+@pytest.mark.parametrize("template", [PARTS, WORDS, PRINTS], ids=["parts", "words", "prints"])
+def test_a_template_of_the_tokenizers_own_will_do(template: str) -> None:
+    _, processor = tiny_families.make("llava")
+    processor.chat_template, processor.tokenizer = None, tiny_families.tokenizer()
+    processor.tokenizer.chat_template = template
+    picture = tiny_families.opened(drawn_picture())
+    ids = model_inputs(processor, "llava", question("a" * 64), picture)["input_ids"][0]
+    text = processor.tokenizer.decode(ids)
+    assert text.count("<image>") == 4
+    assert QUESTION in text and "type" not in text
+
+
 async def test_a_model_that_only_looks_asks_for_a_picture(tmp_path: Path) -> None:
     with load(tiny_families.save("blip", tmp_path)) as engine:
         done = await engine.generate(question(None))
