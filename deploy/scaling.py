@@ -1,0 +1,285 @@
+"""How many gateways, model servers and Redis shards a load needs: a simulation by discrete events (docs/scaling.md).
+
+    python deploy/scaling.py --turns-per-s 2000 --sessions 1000000 --first-s 1.0
+
+A turn passes a gateway, a shard of the store, a model server, and the gateway again. A model server is what the engine
+is: one worker prepares (pictures in slices, ready questions first), one takes steps for all rows together, and each
+slows the other down. Times are measured ones (docs/service-times.json); nothing here imports visavis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import simpy
+
+MEASURED = Path(__file__).parents[1] / "docs/service-times.json"
+SLICES = 6  # of a picture: a question whose picture is ready does not wait for all of another's
+Events = Generator[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds, on one machine: `picture` and `question` to prepare, a step of one row and of each further one; a turn's
+    work of a gateway and of the store; `wire` is what no processor does. `contention` is how much longer each worker of
+    a model server takes while the other works. Rows and places in the line are the engine's limits."""
+
+    picture_s: float
+    question_s: float
+    step_s: float
+    row_s: float
+    gateway_s: float
+    store_s: float
+    wire_s: float
+    contention: float
+    socket_bytes: float = 32_768
+    rows: int = 32
+    line: int = 64
+
+    @classmethod
+    def measured(cls, path: Path = MEASURED) -> Times:
+        """Those of the file."""
+        return cls(**json.loads(path.read_text(encoding="utf-8"))["times"])
+
+
+@dataclass
+class Turn:
+    """A turn on its way through a model server."""
+
+    picture: int
+    tokens: int
+    begun: float
+    ended: simpy.Event
+    first_at: float = math.inf
+    left: float = 0.0
+
+
+@dataclass
+class Tally:
+    """What came out: seconds to the first words, turns answered and refused, and how busy each kind of part was."""
+
+    firsts: list[float] = field(default_factory=list)
+    refused: int = 0
+    seconds: float = 0.0
+    busy: dict[str, float] = field(default_factory=dict)
+
+    def first_s(self, share: float) -> float:
+        """A quantile; infinite when turns were refused beyond that share."""
+        waits = sorted(self.firsts) + [math.inf] * self.refused
+        return waits[min(len(waits) - 1, math.ceil(share * len(waits)) - 1)] if waits else math.nan
+
+    @property
+    def turns_per_s(self) -> float:
+        """The throughput."""
+        return len(self.firsts) / self.seconds
+
+
+class ModelServer:
+    """One engine: two workers, a line, rows."""
+
+    def __init__(self, env: simpy.Environment, times: Times) -> None:
+        self._env, self._times = env, times
+        self._line: deque[Turn] = deque()
+        self._rows: list[Turn] = []
+        self._known: set[int] = set()
+        self._sliced: dict[int, int] = {}
+        self._wake = env.event()
+        self._prepares = self._steps = False
+        self.busy_s = 0.0
+        env.process(self._prepare())
+        env.process(self._answer())
+
+    def ask(self, turn: Turn) -> bool:
+        """Stand in line; False when it is full."""
+        if len(self._line) >= self._times.line:
+            return False
+        self._line.append(turn)
+        self._rouse()
+        return True
+
+    def _rouse(self) -> None:
+        wake, self._wake = self._wake, self._env.event()
+        wake.succeed()
+
+    def _prepare(self) -> Events:
+        while True:
+            turn = next((one for one in self._line if one.picture in self._known), None)
+            turn = turn if len(self._rows) < self._times.rows else None
+            waiting = next((one for one in self._line if one.picture not in self._known), None)
+            if turn is None and waiting is None:
+                yield self._wake
+                continue
+            self._prepares = True
+            if waiting is not None:  # a slice, beside every question
+                yield from self._work(self._times.picture_s / SLICES, self._steps)
+                self._sliced[waiting.picture] = self._sliced.get(waiting.picture, 0) + 1
+                if self._sliced[waiting.picture] >= SLICES:
+                    self._known.add(waiting.picture)
+            if turn is not None:
+                self._line.remove(turn)
+                yield from self._work(self._times.question_s, self._steps)
+                self._rows.append(turn)
+                self._rouse()
+            self._prepares = False
+
+    def _answer(self) -> Events:
+        while True:
+            if not self._rows:
+                yield self._wake
+                continue
+            self._steps, rows = True, list(self._rows)
+            yield from self._work(self._times.step_s + self._times.row_s * (len(rows) - 1), self._prepares)
+            self._steps = False
+            for turn in rows:
+                turn.first_at, turn.tokens = min(turn.first_at, self._env.now), turn.tokens - 1
+                if turn.tokens == 0:
+                    self._rows.remove(turn)
+                    turn.ended.succeed()
+                    self._rouse()
+
+    def _work(self, seconds: float, beside: bool) -> Events:
+        taken = seconds * (self._times.contention if beside else 1.0)
+        self.busy_s += taken
+        yield self._env.timeout(taken)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many of each: a gateway has one core, a shard is one Redis."""
+
+    gateways: int
+    replicas: int
+    shards: int
+
+
+class Deployment:
+    """All parts. Conversations go to the replica that their picture's hash names, and there alone."""
+
+    def __init__(self, sizes: Sizes, times: Times, seed: int = 0, *, turns_a_picture: int = 4) -> None:
+        self.env, self.times, self.chance = simpy.Environment(), times, random.Random(seed)
+        self.tally = Tally()
+        self.turns_a_picture = turns_a_picture
+        self._gateways = [simpy.Resource(self.env) for _ in range(sizes.gateways)]
+        self._shards = [simpy.Resource(self.env) for _ in range(sizes.shards)]
+        self._replicas = [ModelServer(self.env, times) for _ in range(sizes.replicas)]
+        self._spent = {"gateway": 0.0, "store": 0.0}
+
+    def turn(self, conversation: int) -> Events:
+        """One turn of a conversation, from the socket to the recorded end."""
+        times, begun = self.times, self.env.now
+        gateway, shard = self._gateways[conversation % len(self._gateways)], self.chance.choice(self._shards)
+        yield from self._use(gateway, "gateway", times.gateway_s / 2)
+        yield from self._use(shard, "store", times.store_s / 2)
+        yield self.env.timeout(times.wire_s)
+        asked = Turn(conversation, self.chance.randint(4, 48), begun, self.env.event())
+        if not self._replicas[hash((conversation, 1)) % len(self._replicas)].ask(asked):
+            self.tally.refused += 1
+            return
+        yield asked.ended
+        self.tally.firsts.append(asked.first_at - begun)
+        yield from self._use(gateway, "gateway", times.gateway_s / 2)
+        yield from self._use(shard, "store", times.store_s / 2)
+
+    def open_loop(self, turns_per_s: float, seconds: float) -> Tally:
+        """Turns come at random (Poisson), whether or not anybody keeps up. The first quarter is not counted."""
+        self.env.process(self._arrivals(turns_per_s))
+        self.env.run(seconds / 4)
+        self.tally.firsts.clear()
+        self.tally.refused = 0
+        self.env.run(seconds)
+        return self._told(seconds * 3 / 4)
+
+    def closed_loop(self, people: int, turns: int = 4) -> Tally:
+        """People who ask `turns` questions each about a picture of their own, one after the other."""
+
+        def converse(person: int) -> Events:
+            for _ in range(turns):
+                yield from self.turn(person)
+
+        self.env.run(simpy.AllOf(self.env, [self.env.process(converse(number)) for number in range(people)]))
+        return self._told(self.env.now)
+
+    def _arrivals(self, turns_per_s: float) -> Events:
+        """As many conversations as there are new pictures for, each of whose turns comes at any time."""
+        number = 0
+        while True:
+            yield self.env.timeout(self.chance.expovariate(turns_per_s))
+            newest = number // self.turns_a_picture
+            self.env.process(self.turn(max(0, newest - self.chance.randrange(200))))
+            number += 1
+
+    def _use(self, resource: simpy.Resource, name: str, seconds: float) -> Events:
+        with resource.request() as mine:
+            yield mine
+            self._spent[name] += seconds
+            yield self.env.timeout(seconds)
+
+    def _told(self, seconds: float) -> Tally:
+        tally, now = self.tally, self.env.now
+        tally.seconds = seconds
+        tally.busy = {
+            "gateway": self._spent["gateway"] / now / len(self._gateways),
+            "store": self._spent["store"] / now / len(self._shards),
+            "model": sum(one.busy_s for one in self._replicas) / now / 2 / len(self._replicas),
+        }
+        return tally
+
+
+def replicas_for(turns_per_s: float, first_s: float, times: Times, *, share: float = 0.99, cell: int = 8) -> float:
+    """Model servers for a rate, such that the quantile `share` of the first words stays under `first_s`.
+
+    Servers share nothing, so `cell` of them are simulated and the rate that they bear (to one part in fifty) is scaled.
+    """
+    low, high = 0.0, cell * 2.0 / times.question_s
+    while high - low > 0.02 * high:
+        rate = (low + high) / 2
+        sizes = Sizes(gateways=max(1, math.ceil(rate * times.gateway_s / 0.5)), replicas=cell, shards=1)
+        bears = Deployment(sizes, times).open_loop(rate, 120.0).first_s(share) <= first_s
+        low, high = (rate, high) if bears else (low, rate)
+    return turns_per_s * cell / low if low else math.inf
+
+
+def plan(turns_per_s: float, sessions: int, first_s: float, times: Times) -> dict[str, float]:
+    """How many of each part. Gateways and shards are kept at most 60 % busy, half a GiB of a gateway is for sockets."""
+    by_cpu = turns_per_s * times.gateway_s / 0.6
+    by_sockets = sessions * times.socket_bytes / 2**29
+    return {
+        "gateways": math.ceil(max(by_cpu, by_sockets)),
+        "gateways_for_turns": math.ceil(by_cpu),
+        "gateways_for_sockets": math.ceil(by_sockets),
+        "model_servers": math.ceil(replicas_for(turns_per_s, first_s, times)),
+        "redis_shards": math.ceil(turns_per_s * times.store_s / 0.6),
+    }
+
+
+def main() -> None:
+    """Print a plan as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns-per-s", type=float, required=True)
+    parser.add_argument("--sessions", type=int, required=True, help="people who are connected at once")
+    parser.add_argument("--first-s", type=float, default=1.0, help="99 of 100 turns have their first words by then")
+    parser.add_argument(
+        "--model-speed", type=float, default=1.0, help="of a model server, in ones of the measured kind"
+    )
+    given = parser.parse_args()
+    times, faster = Times.measured(), given.model_speed
+    times = replace(
+        times,
+        picture_s=times.picture_s / faster,
+        question_s=times.question_s / faster,
+        step_s=times.step_s / faster,
+        row_s=times.row_s / faster,
+    )
+    print(json.dumps(plan(given.turns_per_s, given.sessions, given.first_s, times), indent=2))
+
+
+if __name__ == "__main__":
+    main()
