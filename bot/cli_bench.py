@@ -20,12 +20,18 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.svg.")] = None,
     model: Model = None,
     device: Device = None,
+    url: Annotated[
+        str | None, typer.Option(help="Measure a running server instead, such as https://chat.example.org.")
+    ] = None,
+    people: Annotated[int, typer.Option(min=1, max=200, help="With --url: how many ask at once.")] = 32,
 ) -> None:
     """Compare visavis with the same weights under `generate` (one by one, in batches) and LitServe.
 
     32 people ask four questions each about a picture of their own, over the real websocket and store. All contestants
-    take turns, five times; with a busy machine there is no verdict.
+    take turns, five times; with a busy machine there is no verdict. With --url: how soon a running server answers.
     """
+    if url is not None:
+        return _measure(url, people, as_json=as_json)
     settings = read_settings(model=model, threads=threads, device=device or "cpu")
     from rich.console import Console
 
@@ -39,3 +45,21 @@ def bench(
         except RuntimeError as error:
             fail(str(error), code=1)
     write(report, console, as_json=as_json, out=out)
+
+
+def _measure(url: str, people: int, *, as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+
+    from visavis.bot.bench.deployment import measure, table
+
+    with sentences():
+        try:
+            report = run(measure(url, people))
+        except RuntimeError as error:
+            fail(str(error), code=1)
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        Console().print(table(report))

@@ -20,6 +20,7 @@ from scripted_chat_model import ScriptedChatModel
 from visavis.bot.bench import machine
 from visavis.bot.bench.command import write
 from visavis.bot.bench.contest import Contest, Plan, Results
+from visavis.bot.bench.deployment import measure, table
 from visavis.bot.bench.gateway import ForcedLengths
 from visavis.bot.bench.load import Outcome, open_loop
 from visavis.bot.bench.processor_time import beside_model, processor_seconds
@@ -55,6 +56,28 @@ class SlowRival:
 
     async def rooflines(self) -> dict[str, float]:
         return {"encoder": 0.7, "decode": 0.6}
+
+
+async def test_a_running_server_is_measured_from_outside(run_gateway: RunGateway) -> None:
+    model = ScriptedChatModel(pause_s=0.02)
+    async with run_gateway(model) as url:
+        report = await measure(url, people=3, turns=2)
+    assert (report["people"], report["turns"], len(model.asked)) == (3, 6, 6)
+    assert 20 <= report["first_ms"]["p50"] <= report["first_ms"]["p99"] <= report["first_ms"]["max"]
+    assert report["total_ms"]["p50"] >= 5 * 20, "five words, and a pause before each"
+    assert report["turns_per_s"] > 0
+    assert table(report).row_count == 2
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("broken")])
+async def test_a_server_that_does_not_answer_gets_no_figures(run_gateway: RunGateway, error: Exception | None) -> None:
+    if error is None:
+        with pytest.raises(ConnectionError):
+            await measure("http://127.0.0.1:1", people=1)
+        return
+    async with run_gateway(ScriptedChatModel(error=error)) as url:
+        with pytest.raises(RuntimeError, match="not answered"):
+            await measure(url, people=1)
 
 
 def test_everybody_is_asked_the_same_again() -> None:
