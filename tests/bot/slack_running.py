@@ -7,13 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from scripted_chat_model import ScriptedChatModel
-from slack_stand_in import APP_TOKEN, BOT_TOKEN, SlackStandIn
+from slack_stand_in import APP_TOKEN, BOT, BOT_TOKEN, SlackStandIn
 
 from visavis.bot.adapters.process import run_service
 from visavis.bot.conversations import Conversations
 from visavis.bot.settings import Settings
 from visavis.bot.slack.service import SlackService
 
+ASK = f"<@{BOT}> what is this?"
 Answering = Callable[..., AbstractAsyncContextManager[SlackService]]
 
 
@@ -35,3 +36,20 @@ async def answering_slack(
     finally:
         stop.set()
         await running
+
+
+def pictures(model: ScriptedChatModel, call: int = -1) -> int:
+    return sum(
+        isinstance(block, dict) and block["type"] == "image" for one in model.asked[call] for block in one.content
+    )
+
+
+def question(model: ScriptedChatModel, call: int = -1) -> str:
+    content = model.asked[call][-1].content
+    return content if isinstance(content, str) else " ".join(str(block) for block in content)
+
+
+async def settled(service: SlackService) -> None:
+    async with asyncio.timeout(60):
+        while service.adapter._tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

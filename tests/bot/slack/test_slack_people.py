@@ -1,4 +1,4 @@
-"""Who may do what in Slack, and what is done once: commands, buttons, thumbs, edits, long threads, missing scopes."""
+"""Who may do what in Slack, and what is done once: commands, buttons, thumbs, edits."""
 
 import asyncio
 from typing import Any
@@ -6,16 +6,11 @@ from typing import Any
 import pytest
 from scripted_chat_model import ScriptedChatModel
 from slack_rules import ApiFault, limited
-from slack_running import Answering
-from slack_stand_in import ANN, BOB, BOT, DM, ROOM, SECRET_ROOM, TEAM, Message, SlackStandIn
-from test_slack import pictures, question
+from slack_running import ASK, Answering, settled
+from slack_stand_in import ANN, BOB, BOT, DM, ROOM, TEAM, Message, SlackStandIn
 
-from visavis.bot.adapters import adapter as adapter_module
-from visavis.bot.slack import service as service_module
 from visavis.bot.slack.service import SlackService
 from visavis.dialogue.errors import StoreUnavailable
-
-ASK = f"<@{BOT}> what is this?"
 
 
 async def test_a_question_by_slash_command_is_stored_before_it_is_acknowledged(
@@ -87,17 +82,6 @@ async def test_a_slash_command_that_a_process_leaves_behind_is_posted_once(
     assert [one.thread_ts for one in slack.of_bot()].count(None) == 1
 
 
-async def test_a_hook_that_says_in_words_when_to_come_again_is_tried_again(
-    slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("visavis.bot.slack.hooks.USUAL_WAIT_S", 0.1)
-    slack.hook_faults = ["Wed, 21 Oct 2026 07:28:00 GMT"]
-    async with answering():
-        await slack.command("help")
-        await slack.until(lambda: slack.responses)
-    assert "picture" in slack.responses[0]["text"]
-
-
 async def test_the_allow_list_holds_for_commands_buttons_and_thumbs_but_not_in_direct_messages(
     slack: SlackStandIn, answering: Answering
 ) -> None:
@@ -117,12 +101,6 @@ async def test_the_allow_list_holds_for_commands_buttons_and_thumbs_but_not_in_d
         await slack.until(lambda: slack.of_bot(channel=DM))
         await slack.answered(slack.of_bot(channel=DM)[0].ts, DM)
     assert all("not enabled" in one["text"] for one in slack.whispers)
-
-
-async def settled(service: SlackService) -> None:
-    async with asyncio.timeout(60):
-        while service.adapter._tasks:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def scores(service: SlackService, answer: Message) -> list[int | None]:
@@ -200,69 +178,6 @@ async def test_a_name_that_begins_like_ours_is_somebody_elses(slack: SlackStandI
     assert not slack.of_bot(other.ts)
 
 
-async def test_the_latest_pictures_of_a_very_long_thread_are_found(
-    slack: SlackStandIn, answering: Answering, photo: bytes
-) -> None:
-    model = ScriptedChatModel()
-    for number in range(20):
-        ts = f"1799990000.{number:06d}"
-        slack.messages[ROOM, ts] = Message(ROOM, ts, BOB, "long ago", thread_ts="1799990000.000000" if number else None)
-    async with answering(model):
-        slack.say("look", thread="1799990000.000000", files=[slack.add_file(photo)])
-        asked = slack.say(ASK, thread="1799990000.000000")
-        await slack.tell(slack.event(asked))
-        await slack.answered("1799990000.000000")
-    assert pictures(model) == 1
-
-
-async def test_pictures_of_a_thread_that_may_not_be_read_are_told_of(
-    slack: SlackStandIn, answering: Answering, photo: bytes
-) -> None:
-    slack.scopes.discard("files:read")
-    async with answering(model := ScriptedChatModel()):
-        root = slack.say("look", files=[slack.add_file(photo)])
-        asked = slack.say(ASK, thread=root.ts)
-        await slack.tell(slack.event(asked))
-        (answer,) = await slack.answered(root.ts)
-    assert "files:read" in answer.shown
-    assert "what is this?" in question(model)
-
-
-async def test_a_token_that_is_revoked_later_is_told_in_the_log(
-    slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(service_module, "_WATCH_S", 0.05)
-    async with answering():
-        slack.faults["apps.connections.open"] = [ApiFault("token_revoked")] * 99
-        for socket in list(slack.sockets):
-            await socket.close()
-        await slack.until(lambda: "nothing is heard of Slack any more" in caplog.text)
-    assert "token_revoked" in caplog.text
-
-
-async def test_a_flood_in_a_thread_is_acknowledged_and_told_once(
-    slack: SlackStandIn, answering: Answering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("visavis.dialogue.store_jobs.MOST_WAITING", 1)
-    monkeypatch.setattr(adapter_module, "MessageRun", _Never)
-    async with answering(drain_s=0):
-        root = slack.say(ASK)
-        told = [await slack.tell(slack.event(slack.say(f"{ASK} {n}", thread=root.ts))) for n in range(5)]
-        await slack.until(lambda: slack.whispers)
-        await asyncio.sleep(0.2)
-    assert [one.attempts for one in told] == [1] * 5
-    assert len(slack.whispers) == 1
-
-
-class _Never:
-    """A message that never becomes a turn."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    async def execute(self, _: Any) -> None:
-        await asyncio.Event().wait()
-
-
 async def test_what_comes_again_is_done_once(slack: SlackStandIn, answering: Answering, photo: bytes) -> None:
     async with answering(ScriptedChatModel(looks=True)):
         asked = slack.say(ASK, files=[slack.add_file(photo)])
@@ -277,17 +192,6 @@ async def test_what_comes_again_is_done_once(slack: SlackStandIn, answering: Ans
         await slack.until(lambda: slack.shared and slack.of_bot(channel=DM))
         await asyncio.sleep(0.3)
     assert (len(slack.shared), len(slack.of_bot(channel=DM))) == (1, 1)
-
-
-async def test_a_piece_that_a_stream_does_not_take_comes_by_an_edit(slack: SlackStandIn, answering: Answering) -> None:
-    """While a stream lasts, its message takes no edits."""
-    slack.faults["chat.appendStream"] = [ApiFault("msg_too_long")]
-    words = " ".join(f"w{number}" for number in range(40))
-    async with answering(ScriptedChatModel(answer=words, pause_s=0.02)):
-        asked = slack.say(ASK)
-        await slack.tell(slack.event(asked))
-        (answer,) = await slack.answered(asked.ts)
-    assert answer.shown.split() == words.split()
 
 
 async def test_who_asks_about_a_picture_where_the_app_is_not_is_told_so(
@@ -306,47 +210,3 @@ async def test_who_asks_about_a_picture_where_the_app_is_not_is_told_so(
         await slack.until(lambda: slack.responses)
         await asyncio.sleep(0.3)
     assert ["invite" in one["text"] for one in slack.responses] == [True]
-
-
-async def test_what_slack_wants_of_a_method_holds_for_all_answers(slack: SlackStandIn, answering: Answering) -> None:
-    slack.faults["chat.startStream"] = [limited(1)]
-    async with answering(ScriptedChatModel(answer="a red square on white " * 9, pause_s=0.05)):
-        asked = [slack.say(ASK), slack.say(ASK, channel=SECRET_ROOM), slack.say("hello", channel=DM)]
-        for one in asked:
-            await slack.tell(slack.event(one))
-        for one in asked:
-            await slack.answered(one.ts, one.channel)
-    assert slack.too_early == []
-
-
-@pytest.mark.parametrize("method", ["chat.startStream", "chat.postMessage"])
-async def test_a_message_that_slack_was_said_to_have_failed_to_post_is_not_posted_again(
-    slack: SlackStandIn, answering: Answering, method: str
-) -> None:
-    """ "It's possible some aspect of the operation succeeded before the error was raised", as its reference says."""
-    slack.late_faults[method] = [ApiFault("internal_error")]
-    slack.faults["chat.startStream"] = [ApiFault("unknown_method")] if method == "chat.postMessage" else []
-    words = " ".join(f"w{number}" for number in range(40))
-    async with answering(ScriptedChatModel(answer=words, pause_s=0.02)) as service:
-        asked = slack.say(ASK)
-        await slack.tell(slack.event(asked))
-        await slack.until(lambda: any(words in one.shown for one in slack.of_bot(asked.ts)))
-        await settled(service)
-        (answer,) = slack.of_bot(asked.ts)
-    assert answer.shown.split() == words.split()
-    assert not answer.streaming
-    assert slack.late_faults[method] == []
-
-
-async def test_a_stop_button_that_slack_was_said_to_have_failed_to_post_goes_away(
-    slack: SlackStandIn, answering: Answering
-) -> None:
-    slack.late_faults["chat.postMessage"] = [ApiFault("internal_error")]
-    words = " ".join(f"w{number}" for number in range(40))
-    async with answering(ScriptedChatModel(answer=words, pause_s=0.02)) as service:
-        asked = slack.say(ASK)
-        await slack.tell(slack.event(asked))
-        await slack.until(lambda: any(words in one.shown for one in slack.of_bot(asked.ts)))
-        await settled(service)
-        (answer,) = slack.of_bot(asked.ts)
-    assert answer.shown.split() == words.split()
