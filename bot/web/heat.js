@@ -37,7 +37,7 @@ export class HeatView {
       return this.#word(word, map, fill(strings.heatWord, { word }));
     });
     // The picture comes last: where there is no room for both it is the one to be seen.
-    const onload = () => [this.row, picture].forEach((part) => part.scrollIntoView({ block: "nearest" }));
+    const onload = () => [this.element, this.row, picture].forEach((part) => part.scrollIntoView({ block: "nearest" }));
     const picture = h("div", { class: "heat-picture" }, h("img", { src: url, alt: strings.heatPicture, onload }), this.veil);
     const legend = h("p", { class: "legend" }, strings.heatLess, h("i", { "aria-hidden": "true" }), strings.heatMore);
     whole.dir = "auto"; // and so leaves the direction of the row to the answer's own words

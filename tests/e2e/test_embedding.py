@@ -23,6 +23,7 @@ pytestmark = pytest.mark.timeout(240)
 
 HOSTILE = """
   * { font-size: 5px !important; color: red !important; display: inline !important; border: 3px dashed lime !important;
+      --text: red !important; --ground: red !important; --accent: red !important; --measure: 9px !important;
       letter-spacing: 9px !important; text-transform: uppercase !important; direction: ltr }
   button, textarea { display: none !important } html { font-size: 4px }
 """
