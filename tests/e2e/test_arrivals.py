@@ -7,7 +7,7 @@ import io
 import pytest
 from browser import ask, drawn_picture, pick
 from PIL import Image
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, WebSocketRoute, expect
 from scripted_chat_model import ScriptedChatModel
 
 pytestmark = pytest.mark.timeout(240)
@@ -124,6 +124,38 @@ async def test_an_answer_is_formatted_while_it_comes_in(chat: Page, model: Scrip
     heights = [height for _, height in seen]
     assert heights == sorted(heights)
     assert await chat.locator(".said ol").nth(1).get_attribute("start") == "5"
+
+
+async def test_blocks_of_an_answer_keep_their_order_over_a_broken_line_and_a_reload(
+    gateway: str, context: BrowserContext, model: ScriptedChatModel
+) -> None:
+    model.answer, model.pause_s = "\n\n".join(f"**part {number}** of it" for number in range(40)), 0.05
+    lines: list[WebSocketRoute] = []
+
+    def take(line: WebSocketRoute) -> None:
+        lines.append(line)
+        line.connect_to_server()
+
+    async def shown(count: int) -> None:
+        await expect(parts.nth(count - 1)).to_be_visible()
+        texts = await parts.all_inner_texts()
+        assert texts[:-1] == [f"part {number}" for number in range(len(texts) - 1)]  # the last one may be half there
+        assert await page.locator(".said > p").count() in (len(texts), len(texts) + 1)
+
+    await context.route_web_socket("**/chat", take)
+    page = await context.new_page()
+    parts = page.locator(".said strong")
+    await page.goto(gateway)
+    await page.get_by_role("textbox", name="Message").fill("Which?")
+    await page.keyboard.press("Enter")
+    await shown(3)
+    await lines[-1].close(code=1011)
+    await shown(9)
+    await page.reload()
+    await shown(15)
+    await expect(parts.nth(39)).to_have_text("part 39")
+    await shown(40)
+    assert len(model.asked) == 1
 
 
 async def test_what_was_stopped_is_formatted_too(chat: Page, model: ScriptedChatModel) -> None:
