@@ -9,7 +9,7 @@ import { fill, quoted } from "./strings.js";
 /** @import { Strings } from "./strings.js" */
 /** @typedef {(blob: Blob, options: {onprogress: (share: number) => void, signal: AbortSignal}) => Promise<Picture>} Upload */
 /** @typedef {(sentence: string, hopeless: boolean) => void} OnFail hopeless: trying the same file again would not help */
-/** @typedef {{strings: Strings, limit: number, upload: Upload, onremove: () => void, onretry: () => void, onfail: OnFail}} AttachmentOptions */
+/** @typedef {{strings: Strings, limit: number, upload: Upload, onview: (picture: Picture | null) => void, onremove: () => void, onretry: () => void, onfail: OnFail}} AttachmentOptions */
 
 const MEGABYTE = 2 ** 20;
 const HOPELESS = new Set(["bad_image", "image_too_large", "unsupported_image", "too_large_file"]);
@@ -33,7 +33,10 @@ export class Attachment {
     this.remove = button("remove", "close", "", () => options.onremove());
     const preview = h("img", { src: this.url, alt: file.name });
     preview.onerror = () => preview.replaceWith(icon("picture"));
-    this.element = h("li", { class: "attachment" }, preview, this.bar, this.retry, this.remove);
+    const hint = h("span", { class: "visually-hidden" }, options.strings.openPicture);
+    this.open = h("button", { class: "preview", type: "button" }, preview, hint);
+    this.open.onclick = async () => options.onview(await this.stored);
+    this.element = h("li", { class: "attachment" }, this.open, this.bar, this.retry, this.remove);
     this.start();
   }
 
@@ -73,6 +76,7 @@ export class Attachment {
   /** @param {"uploading" | "stored" | "failed"} state */
   #show(state) {
     this.element.dataset.state = state;
+    this.open.disabled = state !== "stored";
     this.bar.hidden = state !== "uploading";
     this.retry.hidden = state !== "failed";
     rename(this.remove, this.#words(state === "uploading" ? "cancelUpload" : "remove"));

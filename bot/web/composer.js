@@ -15,7 +15,7 @@ import { fill, quoted } from "./strings.js";
 /** @typedef {{picture: Picture, url: string}} Attached a stored picture and the address of its local copy */
 /** @typedef {{region: Region, url: string}} Pointed a part of a picture that was shown before, and the address of that picture */
 /** @typedef {(text: string, attached: Attached[], pointed: Pointed | null) => void} OnSend */
-/** @typedef {{onsend: OnSend, onstop: () => void, upload: Upload}} Handlers */
+/** @typedef {{onsend: OnSend, onstop: () => void, view: (image: string) => void, upload: Upload}} Handlers */
 
 const READABLE = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/heic,image/avif";
 
@@ -130,6 +130,7 @@ export class Composer {
 
   /** Upload everything again, into another conversation. */
   restart() {
+    this.point(null);
     for (const attachment of this.#attachments) attachment.start();
   }
 
@@ -147,6 +148,7 @@ export class Composer {
       strings: this.strings,
       limit: this.#limits.image_bytes,
       upload: this.handlers.upload,
+      onview: (picture) => picture && this.handlers.view(picture.image),
       onremove: () => (this.tell(""), this.#discard(attachment), this.#refresh(), this.input.focus()),
       onretry: () => this.tell(""),
       onfail: (sentence, hopeless) => {

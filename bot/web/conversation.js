@@ -7,7 +7,7 @@ import { Composer } from "./composer.js";
 import { FINAL } from "./connection.js";
 import { h } from "./elements.js";
 import { Models } from "./models.js";
-import { Thread, asked } from "./thread.js";
+import { Thread, asWaiting } from "./thread.js";
 import { viewer } from "./viewer.js";
 import { Welcome, chip } from "./welcome.js";
 
@@ -40,6 +40,7 @@ export class Conversation {
     this.composer = new Composer(strings, {
       onsend: (text, attached, pointed) => this.#ask(text, attached, pointed),
       onstop: () => connection.cancel(),
+      view: (image) => this.#view({ image, url: connection.pictures.url(image) }, false),
       upload: (blob, options) => connection.pictures.upload(blob, options),
     });
     this.banner = h("div", { class: "banner", role: "status" });
@@ -109,7 +110,7 @@ export class Conversation {
     this.models.offer(models ?? [], model);
     this.#sync(turns, more);
     const last = turns.at(-1);
-    if (last?.status === "waiting" && !this.connection.pending) this.connection.follow(asked(last));
+    if (last?.status === "waiting" && !this.connection.pending) this.connection.follow(asWaiting(last));
     const { pending } = this.connection;
     if (pending && this.#current?.turn.id !== pending.id) this.#await(pending);
     this.wishes.report("ready", { session });
@@ -223,8 +224,8 @@ export class Conversation {
     this.#await(pending);
   }
 
-  /** @param {ShownPicture} picture */
-  #view({ image, url }) {
+  /** @param {ShownPicture} picture @param {boolean} [asked] there is a question to ask again */
+  #view({ image, url }, asked = true) {
     const onpoint = (/** @type {import("./pointing.js").Box} */ box) => {
       this.composer.point({ region: { image, ...box }, url });
       this.composer.input.focus();
@@ -235,7 +236,7 @@ export class Conversation {
       this.composer.propose(this.thread.about(image)?.turn.text ?? "");
       void this.composer.send();
     };
-    const dialog = viewer(this.strings, url, { onpoint, oncover });
+    const dialog = viewer(this.strings, url, { onpoint, oncover: asked ? oncover : null });
     this.element.append(dialog);
     dialog.showModal();
   }

@@ -123,7 +123,7 @@ export class Thread {
   /** Bring exchanges up to date, or make them. @param {Turn[]} turns @returns {string[]} their ids, in order */
   #show(turns) {
     for (const turn of turns) {
-      if (turn.role === "user") this.get(turn.id) ?? this.make(asked(turn));
+      if (turn.role === "user") this.get(turn.id) ?? this.make(asWaiting(turn));
       const exchange = this.get(turn.id);
       if (!exchange || turn.role === "user") continue;
       if (!exchange.kept) this.describe(exchange);
@@ -158,7 +158,7 @@ export class Thread {
 }
 
 /** A question of the history as it was sent. @param {Turn} turn @returns {PendingTurn} */
-export function asked({ id, text, images, region, replaces }) {
+export function asWaiting({ id, text, images, region, replaces }) {
   const pictures = images.map((image) => ({ image }));
   return { id, text, pictures, region: region ?? null, replaces, acknowledged: false, cancelled: false };
 }

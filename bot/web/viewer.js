@@ -8,7 +8,7 @@ import { Pointing } from "./pointing.js";
 
 /** @import { Box } from "./pointing.js" */
 /** @import { Strings } from "./strings.js" */
-/** @typedef {{onpoint: (box: Box) => void, oncover: (covered: Blob | null) => void}} ViewerHandlers */
+/** @typedef {{onpoint: (box: Box) => void, oncover: ((covered: Blob | null) => void) | null}} ViewerHandlers */
 
 const ZOOMS = [1, 1.5, 2.25, 3.5, 5];
 /** What a covered part becomes: the grey that models see as nothing. */
@@ -30,14 +30,14 @@ export function viewer(strings, url, { onpoint, oncover }) {
   cover.onclick = async () => {
     const { box } = pointing;
     dialog.close();
-    if (box) oncover(await covered(url, box).catch(() => null));
+    if (box) oncover?.(await covered(url, box).catch(() => null));
   };
   const zoom = h("span", { class: "zoom" }, ...zoomButtons(strings, pointing, stage));
-  const foot = h("div", { class: "point-foot" }, h("p", {}, strings.pointHint), zoom, ask, cover);
+  const foot = h("div", { class: "point-foot" }, h("p", {}, strings.pointHint), zoom, ask, oncover && cover);
   const dialog = modal("viewer", strings.viewer, stage, foot);
   dialog.append(button("round", "close", strings.closePicture, () => dialog.close()));
   dialog.addEventListener("keydown", (event) => {
-    if (event.key === "Delete" && !cover.disabled) cover.click();
+    if (event.key === "Delete" && oncover && !cover.disabled) cover.click();
     if (event.key !== "Enter" || event.target !== pointing.element) return;
     event.preventDefault(); // the text field has the focus by now, and would take it as a new line
     choose();

@@ -71,6 +71,21 @@ async def test_a_part_that_the_keyboard_chose_leaves_the_question_empty(chat: Pa
     await expect(field).to_have_attribute("placeholder", "What is this?")
 
 
+async def test_a_part_is_pointed_at_before_its_picture_is_sent(chat: Page, model: ScriptedChatModel) -> None:
+    await pick(chat, "ball.png", drawn_picture())
+    await expect(chat.locator(".attachment[data-state=stored]")).to_be_visible()
+    await chat.get_by_role("button", name="Open the picture").press("Enter")
+    await expect(chat.get_by_role("button", name="Cover it and ask again")).to_have_count(0)
+    await chat.locator(".pointing").press("ArrowDown")
+    await chat.locator(".pointing").press("Enter")
+    await expect(chat.locator(".attachment")).to_have_count(2)  # the picture and the part
+    await chat.keyboard.press("Enter")
+    await expect(chat.locator(".bubble")).to_have_text("What is this?")
+    await expect(chat.locator(".said")).to_have_text("a red square on white ")
+    await expect(chat.locator(".question canvas.cut-out")).to_have_count(1)
+    assert "'region': {'x': 0.35" in str(model.asked[0])
+
+
 async def test_who_wants_less_motion_gets_none(chat: Page, model: ScriptedChatModel) -> None:
     await chat.emulate_media(reduced_motion="reduce")
     await chat.set_viewport_size({"width": 600, "height": 400})
