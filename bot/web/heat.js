@@ -14,9 +14,9 @@ import { fill } from "./strings.js";
  * From where nobody looked to where it looked most, over the picture in grey: one that is dark, or bright, or of such a colour,
  * shows it as well as others. Red, green, blue and how much they cover, 0..255.
  */
-const COLOURS = [[30, 12, 70, 170], [150, 40, 100, 150], [240, 110, 40, 140], [255, 225, 110, 150]];
+const COLOURS = [[30, 12, 70, 155], [150, 40, 100, 140], [240, 110, 40, 145], [255, 225, 110, 165]];
 /** Heat is lifted by this power: a few hot cells would otherwise leave the rest of the picture in the dark. */
-const LIFT = 0.5;
+const LIFT = 0.75;
 
 export class HeatView {
   /** The map that is drawn. */ drawn = "";
