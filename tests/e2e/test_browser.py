@@ -137,7 +137,7 @@ async def test_a_killed_process_costs_no_answer(server: Server, page: Page, comp
 async def test_what_is_not_a_picture_is_refused_in_plain_words(page: Page, complaints: Complaints) -> None:
     notice = page.get_by_role("alert")
     await page.evaluate(DROP, ["notes.txt", "text/plain", "milk, eggs"])
-    await expect(notice).to_contain_text("“notes.txt” is not a picture")
+    await expect(notice).to_contain_text("“\u2068notes.txt\u2069” is not a picture")
     await page.evaluate(DROP, ["broken.jpg", "image/jpeg", "milk, eggs"])
     await expect(notice).to_contain_text("could not be read as a picture")
     await expect(page.locator(".attachment")).to_have_count(0)
