@@ -154,6 +154,7 @@ class Admission:
     def _search(self, job: Job, state: ImageState) -> None:
         """All of an answer at once: beams do not stay in a row of their own."""
         memory, text_tokens = self._fuse(job.request, state)
+        job.request.trace.mark(Stage.FUSED)
         answer, sampling = self._new_answer(job.request.sampling), job.request.sampling
         best = beam_search(
             self._model,
@@ -167,6 +168,7 @@ class Admission:
         rest, completion = answer.end(
             image=job.look.sha256, text_tokens=text_tokens, image_tokens=state.patches.shape[1]
         )
+        job.request.trace.mark(Stage.FIRST_TOKEN)
         self._counters.add("cancelled" if completion.finish_reason is FinishReason.CANCELLED else "completed")
         self._outbox.put(job, GenerationChunk(text + rest, completion))
 

@@ -36,7 +36,7 @@ from visavis.models.tracing import TRACING
 if TYPE_CHECKING:
     from visavis.models.engine import InferenceEngine
 
-_SAMPLING = ("temperature", "top_k", "top_p", "seed", "repetition_penalty", "max_new_tokens", "min_new_tokens")
+_SAMPLING = ("temperature", "top_k", "top_p", "seed", "repetition_penalty", "max_new_tokens", "min_new_tokens", "beams")
 _PAUSE_S = 0.2
 
 
@@ -76,6 +76,7 @@ class VisavisChatModel(StreamedChatModel):
     repetition_penalty: float = 1.0
     max_new_tokens: int | None = Field(default=None, alias="max_tokens")
     min_new_tokens: int = 0
+    beams: int = 1
     stop: list[str] | None = None
     deadline_s: float | None = Field(default=None, alias="timeout")
     patience_s: float = 60.0

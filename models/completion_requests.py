@@ -40,6 +40,7 @@ class _Extension(_Part):
     top_k: int | None = None
     repetition_penalty: float | None = None
     min_new_tokens: int | None = None
+    beams: int | None = None
     answer: str | None = None
 
 
@@ -72,6 +73,7 @@ class CompletionRequest(_Part):
             "top_k": self.visavis.top_k,
             "repetition_penalty": self.visavis.repetition_penalty,
             "min_new_tokens": self.visavis.min_new_tokens,
+            "beams": self.visavis.beams,
         }
         given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -140,5 +142,6 @@ def write_request(request: GenerationRequest, *, stream: bool = True) -> dict[st
             "top_k": sampling.top_k,
             "repetition_penalty": sampling.repetition_penalty,
             "min_new_tokens": sampling.min_new_tokens,
+            "beams": sampling.beams,
         },
     }

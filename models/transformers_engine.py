@@ -203,6 +203,8 @@ class TransformersEngine:
     def _options(self, request: GenerationRequest) -> dict[str, Any]:
         """What `generate` takes. Beam search, which cannot be streamed, is off whatever the checkpoint says."""
         sampling = request.sampling
+        if sampling.beams > 1:
+            raise BadRequest("this model's answers are streamed, not searched for with beams")
         options: dict[str, Any] = {
             "max_new_tokens": sampling.max_new_tokens or self._max_new_tokens,
             "num_beams": 1,

@@ -69,6 +69,7 @@ def test_long_texts_are_refused() -> None:
     [
         GenerationRequest("what is it?"),
         GenerationRequest("what is it?", image=A),
+        GenerationRequest("what is it?", image=A, sampling=SamplingParameters(min_new_tokens=2, beams=4)),
         GenerationRequest(
             "its color?",
             (("what is it?", "a cat"), ("is it big?", "yes")),

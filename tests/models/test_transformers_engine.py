@@ -106,6 +106,11 @@ async def test_sampling_stop_strings_and_limits_count(engine: TransformersEngine
     assert stopped.finish_reason is FinishReason.STOP
 
 
+async def test_beams_are_refused_by_a_model_that_streams(engine: TransformersEngine) -> None:
+    with pytest.raises(BadRequest, match="beams"):
+        await engine.generate(question(None, beams=2))
+
+
 async def test_too_many_questions_and_unknown_pictures_are_refused(engine: TransformersEngine) -> None:
     with pytest.raises(UnknownImage):
         await engine.generate(question("0" * 64))
