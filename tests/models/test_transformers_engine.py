@@ -180,6 +180,24 @@ def test_unknown_numbers_of_bits_are_told(llava: Path) -> None:
         load_transformers_engine(f"{llava}#3bit", model_name="tiny", device="cpu")
 
 
+@pytest.mark.filterwarnings("ignore")  # of kernels that this machine does without
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_fewer_bits_take_less_memory(bits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra `quantised` is not installed")
+    for sizes in (tiny_families.TEXT, tiny_families.VISION):  # a block of 4 bits is 64 numbers wide
+        for name, size in {"hidden_size": 128, "intermediate_size": 256}.items():
+            monkeypatch.setitem(sizes, name, size)
+    monkeypatch.setitem(tiny_families.TEXT, "head_dim", 32)
+    folder = tiny_families.save("llava", tmp_path)
+    bytes_held = []
+    for place in (str(folder), f"{folder}#{bits}"):
+        with load_transformers_engine(place, model_name="tiny", device="cpu") as engine:
+            done = asyncio.run(engine.generate(question(engine.add_image(drawn_picture()))))
+            assert 0 < done.output_tokens <= 8
+            bytes_held.append(engine._model.get_memory_footprint())
+    assert bytes_held[1] < 0.5 * bytes_held[0]
+
+
 def test_missing_torchvision_is_told_by_name(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     try:
