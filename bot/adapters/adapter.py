@@ -105,7 +105,8 @@ class Adapter:
         """Whether an event that is no message is new; it counts as seen from now on. Raises `StoreUnavailable`."""
         if not await self._channel.take(Job(event, ""), [event], LEASE_S):
             return False
-        await self._channel.done(event)
+        with contextlib.suppress(StoreUnavailable):  # then its lease runs out; it is seen, and must not be lost
+            await self._channel.done(event)
         return True
 
     async def has_place(self, place: str) -> bool:

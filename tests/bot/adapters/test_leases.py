@@ -15,7 +15,7 @@ from visavis.bot.adapters.platform import Ending, FileLink, NotPermitted, Outcom
 from visavis.bot.adapters.process import run_service
 from visavis.bot.adapters.screen import Screen
 from visavis.bot.settings import Settings
-from visavis.dialogue.errors import RateLimited
+from visavis.dialogue.errors import RateLimited, StoreUnavailable
 from visavis.dialogue.store_jobs import MOST_WAITING
 
 
@@ -155,6 +155,19 @@ async def test_what_nobody_thought_of_is_told_to_the_person(settings: Settings, 
         platform.faults = []
         await adapter.accept(message())
         assert await platform.answered("m1") == "This could not be answered; please ask again."
+
+
+async def test_what_is_to_be_done_once_is_done_though_the_store_goes_away_meanwhile(
+    settings: Settings, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("away")
+
+    async with running(settings, platform) as (adapter, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(adapter._channel, "done", away)
+            assert await adapter.once("e1")
+        assert not await adapter.once("e1")
 
 
 async def test_a_flood_in_one_place_is_bounded_told_once_and_costs_other_places_nothing(
