@@ -14,24 +14,17 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from functools import partial
 from operator import mul
 from types import TracebackType
 
-import torch
-
-from visavis.models.admission import Admission
-from visavis.models.answer import Answer
-from visavis.models.cuda_graph import GraphedStep
 from visavis.models.engine_jobs import EngineCounters, Event, Job, WaitingLine
-from visavis.models.engine_workers import Workers
+from visavis.models.engine_workers import start_workers
 from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
 from visavis.models.generation import (
     Completion,
     Embedding,
     GenerationChunk,
     GenerationRequest,
-    SamplingParameters,
     WordHeat,
     spoken,
 )
@@ -41,13 +34,9 @@ from visavis.models.images import PictureLimits
 from visavis.models.looks import Look
 from visavis.models.processor import Processor
 from visavis.models.replies import reply_without_model
-from visavis.models.scheduler import Scheduler
 from visavis.models.text_checks import clean_text
 from visavis.models.visavis_model import VisavisModel
 from visavis.models.words_in_pictures import WordReader
-
-PICTURES_TOGETHER = 8  # on an accelerator
-PREPARING = 2  # workers, on a CPU
 
 
 class InferenceEngine:
@@ -98,30 +87,18 @@ class InferenceEngine:
         self._scale = None if model.shared is None else model.shared.scale.item()
         self._line = WaitingLine(max_queue)
         self._handover = Handover(max_rows, self._line.wake)
-        given = (model.train(False), processor)
-        on_cpu = model.device.type == "cpu"
-        preparing = (PREPARING if on_cpu else 0) if preparing is None else preparing
-        together = (1 if on_cpu else PICTURES_TOGETHER) if pictures_together is None else pictures_together
-        new_answer = partial(_begin, model, processor, max_new_tokens)
-        admissions = [
-            Admission(*given, self.images, self._line, self.counters, self._handover, new_answer, together=together)
-            for _ in range(max(1, preparing))
-        ]
-        self._scheduler = Scheduler(
-            *given,
-            self.counters,
-            self._handover,
-            new_answer=new_answer,
-            decode=GraphedStep() if compiled and model.device.type == "cuda" else None,
-        )
-        threads = threads or torch.get_num_threads()
-        self._workers = Workers(
+        self._scheduler, self._workers = start_workers(
+            model.train(False),
+            processor,
+            self.images,
             self._line,
-            admissions,
             self._handover,
-            self._scheduler,
-            alone=not preparing,
-            threads=max(1, threads // 2) if preparing else threads,
+            self.counters,
+            max_new_tokens=max_new_tokens,
+            compiled=compiled,
+            threads=threads,
+            preparing=preparing,
+            together=pictures_together,
         )
 
     def __enter__(self) -> InferenceEngine:
@@ -141,8 +118,7 @@ class InferenceEngine:
 
         Call it before the first question; no counter moves.
         """
-        with torch.inference_mode():
-            self._scheduler.warm_up()
+        self._scheduler.warm_up()
 
     @property
     def alive(self) -> bool:
@@ -279,16 +255,3 @@ class InferenceEngine:
         job.abandoned = True
         if self._line.take(job):
             self.counters.add("cancelled")
-
-
-def _begin(model: VisavisModel, processor: Processor, max_new_tokens: int, sampling: SamplingParameters) -> Answer:
-    decoder = model.config.decoder
-    return Answer(
-        sampling,
-        max_new_tokens=min(sampling.max_new_tokens or max_new_tokens, decoder.max_positions),
-        start_token=decoder.bos_token_id,
-        end_token=decoder.eos_token_id,
-        decode=processor.decode_answer,
-        device=model.device,
-        calibration=model.config.calibration,
-    )

@@ -12,9 +12,61 @@ from functools import partial
 import torch
 
 from visavis.models.admission import Admission
-from visavis.models.engine_jobs import WaitingLine
+from visavis.models.answer import Answer
+from visavis.models.cuda_graph import GraphedStep
+from visavis.models.engine_jobs import EngineCounters, WaitingLine
+from visavis.models.generation import SamplingParameters
 from visavis.models.handover import Handover
+from visavis.models.image_states import ImageStates
+from visavis.models.processor import Processor
 from visavis.models.scheduler import Scheduler
+from visavis.models.visavis_model import VisavisModel
+
+PICTURES_TOGETHER = 8  # on an accelerator
+PREPARING = 2  # workers, on a CPU
+
+
+def start_workers(
+    model: VisavisModel,
+    processor: Processor,
+    images: ImageStates,
+    line: WaitingLine,
+    handover: Handover,
+    counters: EngineCounters,
+    *,
+    max_new_tokens: int,
+    compiled: bool,
+    threads: int | None,
+    preparing: int | None,
+    together: int | None,
+) -> tuple[Scheduler, Workers]:
+    """The parts of an engine that compute, at work; options as `InferenceEngine` has them."""
+    on_cpu = model.device.type == "cpu"
+    preparing = (PREPARING if on_cpu else 0) if preparing is None else preparing
+    together = (1 if on_cpu else PICTURES_TOGETHER) if together is None else together
+    new_answer = partial(_begin, model, processor, max_new_tokens)
+    admissions = [
+        Admission(model, processor, images, line, counters, handover, new_answer, together=together)
+        for _ in range(max(1, preparing))
+    ]
+    decode = GraphedStep() if compiled and model.device.type == "cuda" else None
+    scheduler = Scheduler(model, processor, counters, handover, new_answer=new_answer, decode=decode)
+    threads = threads or torch.get_num_threads()
+    each = max(1, threads // 2) if preparing else threads
+    return scheduler, Workers(line, admissions, handover, scheduler, alone=not preparing, threads=each)
+
+
+def _begin(model: VisavisModel, processor: Processor, max_new_tokens: int, sampling: SamplingParameters) -> Answer:
+    decoder = model.config.decoder
+    return Answer(
+        sampling,
+        max_new_tokens=min(sampling.max_new_tokens or max_new_tokens, decoder.max_positions),
+        start_token=decoder.bos_token_id,
+        end_token=decoder.eos_token_id,
+        decode=processor.decode_answer,
+        device=model.device,
+        calibration=model.config.calibration,
+    )
 
 
 class Workers:

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 
 from visavis.models.answer import Answer, NewAnswer
@@ -62,6 +63,7 @@ class Scheduler:
         """Answers that are being decoded."""
         return len(self._rows)
 
+    @torch.inference_mode()
     def warm_up(self) -> None:
         """A blank picture and a question through all parts, in the memory that turns will use."""
         model = self._model
