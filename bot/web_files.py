@@ -1,6 +1,7 @@
 """The page and the widget as routes: the files of `visavis.bot.web`, read once, served by their plain names.
 
-Only names that lie in the folder are routes, so no path can leave it. Knows nothing of what the files do.
+Only names that lie in the folder are routes, so no path can leave it. `widget.css` is what lies in `styles`, one file
+after another. Knows nothing of what the files do.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 INDEX = "index.html"
+STYLES, STYLE_SHEET = "styles", "widget.css"
 HIDDEN_SUFFIXES = (".py", ".pyc", ".txt", ".md")
 PACKED_SUFFIXES = (".html", ".js", ".css", ".json", ".svg")
 PACKED = [Middleware(GZipMiddleware)]
@@ -43,16 +45,22 @@ class WebFile:
 
 def web_routes() -> list[Route]:
     """A route for every file of the folder; `/` is the page."""
-    routes = []
-    for item in files("visavis.bot.web").iterdir():
-        if item.is_file() and not item.name.endswith(HIDDEN_SUFFIXES):
-            path = "/" if item.name == INDEX else f"/{item.name}"
-            middleware = PACKED if item.name.endswith(PACKED_SUFFIXES) else None
-            content = item.read_bytes()
-            if item.name.endswith(COMMENTED_SUFFIXES):
-                content = without_comments(content)
-            routes.append(Route(path, _web_file(item.name, content).respond, middleware=middleware))
-    return routes
+    folder = files("visavis.bot.web")
+    shown = (item for item in folder.iterdir() if item.is_file() and not item.name.endswith(HIDDEN_SUFFIXES))
+    return [_route(STYLE_SHEET, style_sheet()), *(_route(item.name, item.read_bytes()) for item in shown)]
+
+
+def style_sheet() -> bytes:
+    """The whole look of the widget: its parts in the order of their names, as later rules go before earlier ones."""
+    parts = sorted((files("visavis.bot.web") / STYLES).iterdir(), key=lambda part: part.name)
+    return b"\n".join(part.read_bytes() for part in parts if part.name.endswith(".css"))
+
+
+def _route(name: str, content: bytes) -> Route:
+    path = "/" if name == INDEX else f"/{name}"
+    middleware = PACKED if name.endswith(PACKED_SUFFIXES) else None
+    sent = without_comments(content) if name.endswith(COMMENTED_SUFFIXES) else content
+    return Route(path, _web_file(name, sent).respond, middleware=middleware)
 
 
 def without_comments(content: bytes) -> bytes:

@@ -42,7 +42,7 @@ def test_a_browser_loads_less_than_50_kb(settings: Settings) -> None:
 def test_comments_are_not_sent_and_nothing_else_is_missing() -> None:
     script = b"/** Head.\n * More. */\nconst a = 1; // 2\n  /** @type {X} */ #b = /* c */ `/*`;\nlet d = `*/`;\n"
     assert without_comments(script) == b"\n\nconst a = 1; // 2\n#b = /* c */ `/*`;\nlet d = `*/`;\n"
-    for path in [*WEB.glob("*.js"), WEB / "widget.css"]:
+    for path in [*WEB.glob("*.js"), *WEB.rglob("*.css")]:
         whole, sent = path.read_text("utf-8"), without_comments(path.read_bytes()).decode()
         left = iter(sent.split("\n"))
         for line in whole.split("\n"):
