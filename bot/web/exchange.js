@@ -99,7 +99,8 @@ export class Exchange {
       if (error) return this.#fail(error);
       this.body.replaceChildren(html ? safeHtml(html) : plain(text));
       if (status === "cancelled") this.body.append(h("p", { class: "aside" }, this.strings.stopped));
-      this.#offer(status === "completed");
+      // what no model had a part in has no confidence, and looked nowhere
+      this.#offer(status === "completed", typeof confidence === "number");
       const unsure = typeof confidence === "number" && confidence < UNSURE;
       if (unsure) this.foot.prepend(h("p", { class: "aside" }, icon("info"), this.strings.unsure));
     }
@@ -127,8 +128,8 @@ export class Exchange {
     this.foot.querySelector(".explanation")?.replaceChildren(view);
   }
 
-  /** @param {boolean} completed */
-  #offer(completed) {
+  /** @param {boolean} completed @param {boolean} seen by a model */
+  #offer(completed, seen) {
     const copy = button("round small copy", "copy", this.strings.copy, () => void this.#copy(copy));
     const again = button("round small again", "retry", this.strings.regenerate, () => this.actions.again(this));
     const rate = (/** @type {string} */ name, /** @type {string} */ words, /** @type {number} */ score) => {
@@ -138,7 +139,7 @@ export class Exchange {
       return thumb;
     };
     const thumbs = [rate("good", this.strings.good, 1), rate("bad", this.strings.bad, -1)];
-    const why = completed && this.looked && this.actions.explain ? this.#why() : null;
+    const why = completed && seen && this.looked && this.actions.explain ? this.#why() : null;
     const row = h("div", { class: "actions" }, this.pager, ...(completed ? [copy, again, ...thumbs] : [again]), why);
     this.foot.replaceChildren(row, h("div", { class: "explanation" }));
   }

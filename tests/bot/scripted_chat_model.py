@@ -16,7 +16,7 @@ from pydantic import Field
 class ScriptedChatModel(BaseChatModel):
     answer: str = "a red square on white"
     pause_s: float = 0.0
-    confidence: float = 0.5
+    confidence: float | None = 0.5
     error: Exception | None = None
     looks: bool = False
     asked: list[list[BaseMessage]] = Field(default_factory=list)

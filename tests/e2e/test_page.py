@@ -368,6 +368,19 @@ async def test_hostile_words_stay_words(chat: Page, model: ScriptedChatModel, co
     assert await chat.title() == "visavis"
 
 
+async def test_only_what_a_model_said_can_be_explained(chat: Page, model: ScriptedChatModel) -> None:
+    model.confidence = None  # as of replies that no model had a part in
+    picture = {"name": "a.png", "mimeType": "image/png", "buffer": never_seen_picture()}
+    await chat.locator("input[type=file]").first.set_input_files(picture)  # type: ignore[arg-type]
+    await expect(chat.locator(".attachment[data-state=stored]")).to_be_visible()
+    await ask(chat, "Hello!")
+    why = chat.get_by_role("button", name="Where did it look?")
+    await expect(why).to_have_count(0)
+    model.confidence = 0.9
+    await ask(chat, "What is it?")
+    await expect(why).to_have_count(1)
+
+
 async def test_a_large_photo_is_sent_smaller_and_upright(chat: Page) -> None:
     photo = Image.effect_noise((3000, 2000), 60).convert("RGB")
     exif = Image.Exif()
