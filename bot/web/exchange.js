@@ -30,8 +30,8 @@ import { fill } from "./strings.js";
  *   tell: (words: string) => void}} Actions
  */
 
-/** Below this confidence (the geometric mean of the tokens' probabilities) an answer is marked. */
-const UNSURE = 0.4;
+/** Below this confidence (of our model the chance that the answer is right) an answer is marked. */
+const UNSURE = 0.3;
 const COPIED_MS = 1500;
 
 export class Exchange {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
 from playwright.async_api import ConsoleMessage, FilePayload, Page, expect
 
 ANSWER_TIMEOUT_MS = 120_000
+EXAMPLE = Path(__file__).parents[2] / "bot" / "web" / "example-cat.jpg"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -48,6 +50,14 @@ def drawn_picture() -> bytes:
     draw.ellipse((170, 120, 310, 260), fill="red")
     out = io.BytesIO()
     picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def photo() -> bytes:
+    """A photo, which the shipped model talks about; of drawings it says that they are none."""
+    with Image.open(EXAMPLE) as example:
+        out = io.BytesIO()
+        example.convert("RGB").resize((480, 360)).save(out, "PNG")
     return out.getvalue()
 
 

@@ -7,7 +7,7 @@ import json
 import signal
 
 import pytest
-from browser import ANSWER_TIMEOUT_MS, Complaints, ask, drawn_picture, pick
+from browser import ANSWER_TIMEOUT_MS, Complaints, ask, photo, pick
 from playwright.async_api import Page, expect
 from server_process import Server
 
@@ -30,7 +30,7 @@ async def said(page: Page) -> list[str]:
 async def test_a_conversation_survives_a_reload_and_a_restart(
     server: Server, page: Page, complaints: Complaints
 ) -> None:
-    await pick(page, "ball.png", drawn_picture())
+    await pick(page, "cat.png", photo())
     await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
     first = await ask(page, "What is in this picture?")
     second = await ask(page, "What color is it?")
@@ -54,7 +54,7 @@ async def test_a_conversation_survives_a_reload_and_a_restart(
 
 
 async def test_an_answer_shows_where_it_looked(page: Page) -> None:
-    await pick(page, "ball.png", drawn_picture())
+    await pick(page, "cat.png", photo())
     await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
     answer = await ask(page, "What is in this picture?")
     await page.get_by_role("button", name="Where did it look?").click()
@@ -111,7 +111,7 @@ async def test_a_reload_in_mid_answer_loses_and_doubles_nothing(page: Page) -> N
 
 @pytest.mark.parametrize("part", ["gateway", "store", pytest.param("model server", marks=pytest.mark.slow)])
 async def test_a_killed_process_costs_no_answer(server: Server, page: Page, complaints: Complaints, part: str) -> None:
-    await pick(page, "ball.png", drawn_picture())
+    await pick(page, "cat.png", photo())
     await page.get_by_role("textbox").fill("What is this?")
     await page.keyboard.press("Enter")
     await expect(page.locator(".answer")).to_be_visible()
@@ -169,7 +169,7 @@ async def test_stop_ends_the_answer_and_keeps_the_place(page: Page) -> None:
 @pytest.mark.parametrize("width", [320, 390, 1280])
 async def test_nothing_sticks_out_sideways(page: Page, width: int) -> None:
     await page.set_viewport_size({"width": width, "height": 700})
-    await pick(page, "ball.png", drawn_picture())
+    await pick(page, "cat.png", photo())
     await expect(page.locator(".attachment")).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth") <= width
     wide = "element => element.shadowRoot.querySelector('.foot').scrollWidth - element.clientWidth"
@@ -177,7 +177,7 @@ async def test_nothing_sticks_out_sideways(page: Page, width: int) -> None:
 
 
 async def test_a_part_of_a_picture_can_be_pointed_at(page: Page) -> None:
-    await pick(page, "ball.png", drawn_picture())
+    await pick(page, "cat.png", photo())
     await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
     await ask(page, "What is in this picture?")
     await page.get_by_role("button", name="Open the picture").click()
@@ -208,7 +208,7 @@ async def test_a_part_of_a_picture_can_be_pointed_at(page: Page) -> None:
 
 
 async def test_the_keyboard_points_as_well(page: Page) -> None:
-    await pick(page, "ball.png", drawn_picture())
+    await pick(page, "cat.png", photo())
     await expect(page.locator(".attachment[data-state=stored]")).to_be_visible()
     await ask(page, "What is in this picture?")
     await page.get_by_role("button", name="Open the picture").click()
