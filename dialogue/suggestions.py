@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from visavis.dialogue.events import TurnCompleted
 
 COUNT = 3
-UNSURE = 0.4  # below this confidence what an answer names may not be there
+UNSURE = 0.3  # below this confidence what an answer names may not be there
 _PEOPLE = (
     r"\b(?P<person>man|woman|boy|girl|child|baby|person|player|men|women|boys|girls|children|kids|people|players)\b"
 )
@@ -22,6 +22,7 @@ _COLORS = r"\b(?:black|white|brown|red|blue|green|yellow|orange|pink|purple|gr[a
 _DOING = r"\b(?:is|are) \w+ing\b|\bdoing\b"
 _WORN = r"\bwear\w*\b|\b(?:shirt|dress|jacket|coat|suit|uniform)s?\b"
 _PLACE = r"\b(?:in|on|at|through|across|along|near|by) (?:an?|the)\b|\bwhere\b|\b(?:in|out)(?:doors|side)\b"
+_NO = r"no\b|there (?:is|are) no\b|i (?:don't|do not|can't|cannot) see\b"
 _MANY = r"(?:men|women|children|people|sheep|\ws)$"
 
 
@@ -31,7 +32,8 @@ def suggestions(answer: TurnCompleted, asked: Sequence[str]) -> tuple[str, ...]:
     if answer.image is None or not re.search("[a-z]{2}", said):
         return ()
     known = "\n".join([said if sure else "", *asked]).casefold()
-    possible = [*(_about_what_is_named(said) if sure else []), ("Where was this taken?", _PLACE)]
+    denies = bool(re.match(_NO, said))  # what it names then is not there
+    possible = [*(_about_what_is_named(said) if sure and not denies else []), ("Where was this taken?", _PLACE)]
     possible.append(("Is there a person in the picture?", _PEOPLE))
     return tuple(question for question, told in possible if not re.search(told, known))[:COUNT]
 

@@ -33,6 +33,11 @@ def test_nothing_is_built_on_a_guess() -> None:
     assert guessed == ("Where was this taken?", "Is there a person in the picture?")
 
 
+@pytest.mark.parametrize("text", ["No, I don't see a dog.", "There is no dog.", "No dog is in the picture."])
+def test_what_is_not_there_is_not_asked_about(text: str) -> None:
+    assert not any("dog" in question for question in after(text))
+
+
 @pytest.mark.parametrize("text", ["一只黑猫。", "", "🐈"])
 def test_an_answer_that_is_not_understood_gets_none(text: str) -> None:
     assert after(text) == ()

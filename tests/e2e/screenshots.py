@@ -18,7 +18,7 @@ from server_process import Server, free_port
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "images"
 CAT = ROOT / "bot" / "web" / "example-cat.jpg"
-QUESTIONS = ("What is in this picture?", "What color are its eyes?", "Is there a dog?")
+QUESTIONS = ("What is this?", "What color are its eyes?", "Is there a dog?")
 SIZES = {"desktop": {"width": 1200, "height": 800}, "phone": {"width": 390, "height": 780}}
 MORE = ("desktop-light", "phone-dark")  # the kinds of which everything is shown
 SETTINGS = {"VISAVIS_ALLOWED_ORIGINS": HOST}
