@@ -38,7 +38,8 @@ class MoodyServer:
         self.keys.append(key := next((request.headers[name] for name in KEY_HEADERS if name in request.headers), None))
         mood = self.moods.pop(0) if self.moods else "well"
         if mood == "asleep":
-            await asyncio.sleep(30)
+            while not await request.is_disconnected():
+                await asyncio.sleep(0.02)
         if mood.startswith("429"):
             return self._error(429, "slow down", {"Retry-After": mood.partition(" ")[2]})
         if mood == "no system" and any(message["role"] == "system" for message in body["messages"]):
