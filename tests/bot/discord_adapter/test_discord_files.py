@@ -88,6 +88,7 @@ async def test_the_models_words_ring_nobody_and_load_nothing(
     assert flags == {1 << 2}
 
 
+@pytest.mark.slow
 async def test_heartbeats_go_on_while_pictures_are_decoded(
     standin: Discord, place: Json, bot: Bot, photo: bytes
 ) -> None:

@@ -49,6 +49,7 @@ async def process(environment: dict[str, str], *arguments: str) -> AsyncIterator
             await started.communicate()
 
 
+@pytest.mark.slow
 async def test_two_copies_answer_each_message_once_and_finish_what_a_killed_one_began(
     standin: Discord, place: Json, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ async def test_serve_says_why_slack_stays_away_and_goes_on(
     assert "xoxb-gone" not in text
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("end", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM])
 async def test_another_process_finishes_the_message(
     slack: SlackStandIn, store_url: str, tmp_path: Path, end: signal.Signals
 ) -> None:
