@@ -176,7 +176,7 @@ async def test_closing_the_connection_frees_the_row(
 
     def slowly(*arguments: Any) -> Any:
         loop.call_soon_threadsafe(slow.set)
-        asyncio.run(asyncio.sleep(0.05))
+        asyncio.run(asyncio.sleep(0.2))
         return step(*arguments)
 
     monkeypatch.setattr(DecodeBatch, "step", slowly)
