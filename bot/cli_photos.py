@@ -15,6 +15,10 @@ def ask(
     questions: Annotated[
         list[str], typer.Argument(metavar="QUESTION", help="What to ask; several are asked in order.")
     ],
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PHOTO", help="One more photo, for models that take several; may be given again."),
+    ] = None,
     model: Model = None,
     device: Device = None,
 ) -> None:
@@ -26,7 +30,7 @@ def ask(
     from visavis.bot import terminal_chat
 
     with sentences():
-        run(terminal_chat.ask(settings, photo, questions))
+        run(terminal_chat.ask(settings, [photo, *(also or [])], questions))
 
 
 def caption(

@@ -14,7 +14,7 @@ from visavis.bot.feedback_folder import feedback_folder
 from visavis.bot.instruments import Instruments
 from visavis.bot.model_offer import ModelOffer, create_chat_models
 from visavis.bot.settings import Settings
-from visavis.dialogue.context import Budget
+from visavis.dialogue.context import CONTEXT_TOKENS, Budget
 from visavis.dialogue.image_worker import ImageWorkers
 from visavis.dialogue.limits import Persona
 from visavis.dialogue.manager import DialogueManager
@@ -45,7 +45,7 @@ class Conversations:
             variation=VARIATION,
             normalise=self.workers.normalise,
             on_forget=feedback_folder(settings.data_dir).forget,
-            budget=Budget(tokens=settings.context_tokens, instructions=settings.instructions),
+            budget=Budget(tokens=settings.context_tokens or CONTEXT_TOKENS, instructions=settings.instructions),
             persona=Persona(settings.assistant_name, settings.greeting),
             observer=instruments,
         )

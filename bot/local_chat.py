@@ -22,7 +22,15 @@ from visavis.dialogue.errors import UnknownImage
 from visavis.dialogue.images import normalise_image
 from visavis.dialogue.limits import ImageLimits
 from visavis.models.checkpoint_files import FOREIGN
-from visavis.models.generation import Completion, GenerationChunk, GenerationRequest, SamplingParameters, WordHeat
+from visavis.models.generation import (
+    Completion,
+    GenerationChunk,
+    GenerationRequest,
+    Message,
+    SamplingParameters,
+    Shown,
+    WordHeat,
+)
 from visavis.models.prompt import CAPTION_PROMPT
 from visavis.models.replies import is_small_talk
 from visavis.models.text_checks import bounded_text
@@ -30,6 +38,15 @@ from visavis.models.text_checks import bounded_text
 
 class Engine(Protocol):
     """What is needed of `models.engine.InferenceEngine`."""
+
+    @property
+    def several_pictures(self) -> bool:
+        """Whether the model is shown more than the picture that a question is about."""
+        ...
+
+    def looks_at(self, request: GenerationRequest) -> tuple[str, ...]:
+        """The pictures that have to be added before."""
+        ...
 
     def add_image(self, data: bytes) -> str:
         """Take a picture."""
@@ -78,7 +95,7 @@ class MemoryImages:
 
 @dataclass
 class LocalConversation:
-    """The picture that is talked about, what was said about it, and the engine that answers."""
+    """The picture that is talked about, what was said about it and before, and the engine that answers."""
 
     engine: Engine
     images: MemoryImages
@@ -86,6 +103,7 @@ class LocalConversation:
     image: str | None = None
     history: tuple[tuple[str, str], ...] = ()
     last: Completion | None = None
+    dialogue: tuple[Message, ...] = ()
 
     async def ask(self, text: str, images: list[str]) -> AsyncGenerator[str, None]:
         """Yield the answer piece by piece; `last` then holds it whole. An answer that failed leaves no trace.
@@ -94,16 +112,24 @@ class LocalConversation:
         """
         image, history = (images[-1], ()) if images else (self.image, self.history)
         question = bounded_text(text) or CAPTION_PROMPT
-        if image is not None:
-            self.engine.add_image(await self.images.read(image))
+        asked = (*self.dialogue, Message("user", (*map(Shown, images), text if text.strip() else CAPTION_PROMPT)))
         sampling = SamplingParameters(beams=self.beams)
-        stream = self.engine.stream(GenerationRequest(question, history, image, sampling=sampling))
+        request = GenerationRequest(question, history, image, sampling=sampling, dialogue=asked)
+        for shown in self.engine.looks_at(request):
+            self.engine.add_image(await self.images.read(shown))
+        stream = self.engine.stream(request)
         async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
                 self.last = chunk.completion
                 yield chunk.text
         said = (question, self.last.text if self.last else "")
+        self.dialogue = (*asked, Message("assistant", (said[1],))) if said[1] else self.dialogue
         self.image, self.history = image, history if is_small_talk(question) or not said[1] else (*history, said)
+
+
+def instructed(settings: Settings) -> tuple[Message, ...]:
+    """How a conversation begins: with the operator's instructions, which our own model does not read."""
+    return (Message("system", (settings.instructions,)),) if settings.instructions else ()
 
 
 @contextlib.contextmanager

@@ -17,9 +17,11 @@ from visavis.bot.settings import Settings
 from visavis.dialogue.limits import ModelCard
 from visavis.dialogue.model_choice import ModelChoice
 from visavis.models.chat_model import ImageSource, VisavisChatModel
+from visavis.models.checkpoint_files import FOREIGN
 
 PATIENCE_S = 60.0  # for a model server that cannot be reached: it may be starting
 SHORT_PATIENCE_S = 5.0  # when another model can be asked
+FOREIGN_TOKENS = 32_768  # such a model's server leaves out itself what the model cannot read
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,12 @@ def _open(name: str, settings: Settings, images: ImageSource) -> BaseChatModel:
         raise ModelNotFound("A gateway needs the address of a model server in VISAVIS_MODEL_URL.")
     patience_s = SHORT_PATIENCE_S if settings.fallback else PATIENCE_S
     return VisavisChatModel(
-        base_url=url, keep_connections=True, image_source=images, model_name=shown_name(name), patience_s=patience_s
+        base_url=url,
+        keep_connections=True,
+        image_source=images,
+        model_name=shown_name(name),
+        patience_s=patience_s,
+        context_tokens=FOREIGN_TOKENS if settings.context_tokens is None and name.startswith(FOREIGN) else None,
     )
 
 
@@ -88,7 +95,8 @@ def start_lines(settings: Settings) -> list[str]:
     """
     named = [(name, remote(name)) for name in named_models(settings)]
     told = [line for _, elsewhere in named if elsewhere for line in told_at_start(open_named(elsewhere, settings))]
-    if settings.instructions and (ours := [shown_name(name) for name, elsewhere in named if elsewhere is None]):
+    ours = [shown_name(name) for name, elsewhere in named if elsewhere is None and not name.startswith(FOREIGN)]
+    if settings.instructions and ours:
         told.append(f"VISAVIS_INSTRUCTIONS are not for {', '.join(ours)}: no system prompt is read there.")
     if settings.fallback:
         told.append(f"When a model does not answer, the next one is: {', '.join(map(shown_name, settings.fallback))}.")

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     assistant_name: str = Field("", max_length=60)
     greeting: str = Field("", max_length=500)
     instructions: str = Field("", max_length=8_000)
-    context_tokens: int = Field(2_048, gt=0)
+    context_tokens: int | None = Field(None, gt=0, description="2048; of hf: models what they can read")
 
     slack_bot_token: str | None = Field(None, repr=False, validation_alias=_also("SLACK_BOT_TOKEN"))
     slack_app_token: str | None = Field(None, repr=False, validation_alias=_also("SLACK_APP_TOKEN"))

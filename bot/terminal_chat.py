@@ -12,9 +12,9 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 
-from visavis.bot.local_chat import LocalConversation, MemoryImages, open_engine
+from visavis.bot.local_chat import LocalConversation, MemoryImages, instructed, open_engine
 from visavis.bot.settings import Settings
-from visavis.dialogue.errors import DialogueError
+from visavis.dialogue.errors import BadRequest, DialogueError
 from visavis.models.errors import ModelError
 
 HELP = "Type a question; /image PATH shows a picture, /quit ends."
@@ -23,16 +23,19 @@ AddImage = Callable[[Path], Awaitable[str]]
 Answer = Callable[[str, list[str]], AsyncGenerator[str, None]]
 
 
-async def ask(settings: Settings, photo: Path, questions: Sequence[str]) -> None:
-    """Answer the questions about one photo, in order, each with the earlier ones in mind.
+async def ask(settings: Settings, photos: Sequence[Path], questions: Sequence[str]) -> None:
+    """Answer the questions about the photos, in order, each with the earlier ones in mind.
 
     Raises:
-        OSError, DialogueError: the photo cannot be used. ModelNotFound, ModelError: the model cannot.
+        OSError, DialogueError: a photo cannot be used, or the model takes one at a time.
+        ModelNotFound, ModelError: the model cannot be used.
     """
     images = MemoryImages(settings.limits.image)
-    shown = [images.add(photo)]
+    shown = [images.add(photo) for photo in photos]
     with open_engine(settings) as engine:
-        conversation = LocalConversation(engine, images)
+        if len(shown) > 1 and not engine.several_pictures:
+            raise BadRequest("This model looks at one photo at a time.")
+        conversation = LocalConversation(engine, images, dialogue=instructed(settings))
         for question in questions:
             if len(questions) > 1:
                 write(f"> {question}\n")
@@ -44,7 +47,7 @@ async def chat_in_process(settings: Settings) -> None:
     """Chat with the model in this process until `/quit` or the end of the input."""
     images = MemoryImages(settings.limits.image)
     with open_engine(settings) as engine:
-        conversation = LocalConversation(engine, images)
+        conversation = LocalConversation(engine, images, dialogue=instructed(settings))
 
         async def add(path: Path) -> str:
             return await asyncio.to_thread(images.add, path)

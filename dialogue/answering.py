@@ -91,11 +91,16 @@ class Answer:
             html=render_html(text),
             image=image if isinstance(image, str) else next(reversed(context.images), None),
             left_out=context.left_out,
-            usage=Usage(usage["input_tokens"], usage["output_tokens"], details.get("image", 0)),
+            usage=Usage(usage["input_tokens"], usage["output_tokens"], details.get("image", 0), self._looked_at()),
             timings=Timings(queue_ms, self._first_ms, _ms_since(self._accepted_at)),
             confidence=float(confidence) if isinstance(confidence, int | float) else None,
             model=str(self._metadata.get("model_name") or ""),
         )
+
+    def _looked_at(self) -> int:
+        """How many pictures the model was shown, as far as it says."""
+        images = self._metadata.get("images")
+        return len(images) if isinstance(images, list) else 0
 
     def cancelled(self) -> TurnCancelled:
         """The end of a turn that was stopped here."""

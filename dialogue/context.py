@@ -4,7 +4,7 @@ Knows no store and no model. A person's message is a list of blocks: the picture
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -13,6 +13,7 @@ from visavis.dialogue.events import TurnCompleted
 from visavis.dialogue.picture_references import named_pictures
 from visavis.dialogue.turns import Exchange, Region, Session, Turn
 
+CONTEXT_TOKENS = 2_048
 DESCRIBE = "Describe the picture."  # what a picture without words asks
 
 
@@ -20,14 +21,18 @@ DESCRIBE = "Describe the picture."  # what a picture without words asks
 class Budget:
     """How much a model is shown: tokens in all, question-answer pairs of the history, and pictures beside those that a
     turn is about. `image_tokens` is what a picture costs until a model has said it. The operator's `instructions` come
-    first of all, for models that take them.
+    first of all, for models that take them. A model with `context_tokens` of its own gets so many.
     """
 
     exchanges: int = 8
-    tokens: int = 2_048
+    tokens: int = CONTEXT_TOKENS
     images: int = 4
     image_tokens: int = 257
     instructions: str = ""
+
+    def of(self, model: object) -> "Budget":
+        """This, as far as the model does not say otherwise."""
+        return replace(self, tokens=getattr(model, "context_tokens", None) or self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +120,12 @@ def _fit(exchanges: list[Exchange], most: int, tokens: int) -> list[Exchange]:
 
 
 def _image_tokens(exchanges: list[Exchange], budget: Budget) -> int:
-    """What a picture cost the model when it last answered about one; more when others were shown beside it."""
+    """What a picture cost the model when it last looked at some."""
     for one in reversed(exchanges):
         final = one.answer.final
-        if isinstance(final, TurnCompleted) and len(one.answer.images) == 1 and final.usage.image_tokens:
-            return final.usage.image_tokens
+        looked_at = 0 if not isinstance(final, TurnCompleted) else final.usage.images or len(one.answer.images) == 1
+        if isinstance(final, TurnCompleted) and looked_at and final.usage.image_tokens:
+            return final.usage.image_tokens // looked_at
     return budget.image_tokens
 
 

@@ -68,11 +68,12 @@ class TextDelta(TurnEvent):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens; `image_tokens` is the part of `input_tokens` that pictures took."""
+    """Tokens; `image_tokens` is the part of `input_tokens` that pictures took, so many `images`."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     image_tokens: int = 0
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class TurnRun:
         self._keeper = keeper
         self._model = model
         self._policy = policy
-        self._budget = budget
+        self._budget = budget.of(model)
         varies = variation and claim.turn.seed is not None
         self._options = {**variation, "seed": claim.turn.seed} if varies else {}
         self._answer = Answer(log, claim.attempt, claim.turn.at)

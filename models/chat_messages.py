@@ -14,43 +14,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from visavis.models.errors import BadImage, BadRequest
-from visavis.models.generation import GenerationRequest, Region, SamplingParameters
+from visavis.models.generation import GenerationRequest, Message, Region, Role, SamplingParameters, Shown
 from visavis.models.images import image_id
 from visavis.models.prompt import CAPTION_PROMPT, Exchange
 from visavis.models.replies import is_small_talk
-from visavis.models.text_checks import bounded_text
+from visavis.models.text_checks import bounded_text, printable_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
+_ROLES: Mapping[type[BaseMessage], Role] = {SystemMessage: "system", HumanMessage: "user", AIMessage: "assistant"}
 
 
 @dataclass
 class _Said:
-    """The text of a message and its pictures, in order; `region` is the part of the last one that is meant."""
+    """The text of a message and its pictures; `region` is the part of the last one that is meant, `parts` is all as it
+    was written."""
 
     text: str = ""
     images: list[str] = field(default_factory=list)
     region: Any = None
+    parts: list[str | Shown] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A question as the messages put it, and the bytes of pictures that came inside them, by sha256."""
+    """A question as the messages put it, all that was said, and the bytes of pictures that came inside, by sha256."""
 
     question: str
     history: tuple[Exchange, ...]
     image: str | None
     inline: Mapping[str, bytes]
     region: Any = None
+    dialogue: tuple[Message, ...] = ()
 
     def request(
         self, sampling: SamplingParameters, region: Region | None = None, deadline_s: float | None = None
     ) -> GenerationRequest:
         """The request that an engine takes."""
-        return GenerationRequest(self.question, self.history, self.image, region, sampling, deadline_s)
+        asked = (self.question, self.history, self.image)
+        return GenerationRequest(*asked, region, sampling, deadline_s, dialogue=self.dialogue)
 
 
 def read_conversation(messages: Sequence[BaseMessage]) -> Conversation:
@@ -58,12 +63,14 @@ def read_conversation(messages: Sequence[BaseMessage]) -> Conversation:
 
     It is about the last picture in it, else about the newest picture shown before. The history holds what was said
     since that picture was shown, without small talk and turns without an answer. A picture without a text is described.
+    The dialogue holds everything.
 
     Raises:
         BadRequest, TextTooLong, BadImage: a message does not have the expected form.
     """
     inline: dict[str, bytes] = {}
-    said = [(message, _read(message, inline)) for message in messages if isinstance(message, HumanMessage | AIMessage)]
+    read = [(message, _read(message, inline)) for message in messages if isinstance(message, tuple(_ROLES))]
+    said = [one for one in read if not isinstance(one[0], SystemMessage)]
     if not said or not isinstance(said[-1][0], HumanMessage):
         raise BadRequest("the last message must be one of the user")
     question = said[-1][1]
@@ -71,13 +78,20 @@ def read_conversation(messages: Sequence[BaseMessage]) -> Conversation:
     image = None if shown_at is None else said[shown_at][1].images[-1]
     if not question.text and not question.images:
         raise BadRequest("the last message has neither text nor a picture")
+    if not question.text:
+        question.parts.append(CAPTION_PROMPT)
     return Conversation(
         question=question.text or CAPTION_PROMPT,
         history=_exchanges(said[shown_at or 0 : -1]),
         image=image,
-        inline={image: inline[image]} if image in inline else {},
+        inline=inline,
         region=question.region,
+        dialogue=tuple(Message(_role(message), tuple(part.parts)) for message, part in read if part.parts),
     )
+
+
+def _role(message: BaseMessage) -> Role:
+    return next(role for kind, role in _ROLES.items() if isinstance(message, kind))
 
 
 def _exchanges(said: Sequence[tuple[BaseMessage, _Said]]) -> tuple[Exchange, ...]:
@@ -97,9 +111,13 @@ def _read(message: BaseMessage, inline: dict[str, bytes]) -> _Said:
     for block in blocks:
         block = {"type": "text", "text": block} if isinstance(block, str) else block
         if block.get("type") == "text":
-            texts.append(_checked_text(block.get("text")))
+            text = _checked_text(block.get("text"))
+            # Instructions may be long: a model that reads none is not to mind.
+            texts.append("" if isinstance(message, SystemMessage) else bounded_text(text))
+            said.parts += [printable_text(text)] if text.strip() else []
         elif block.get("type") in ("image", "image_url") and isinstance(message, HumanMessage):
             said.images.append(_image(block, inline))
+            said.parts.append(Shown(said.images[-1]))
             extras = block.get("extras")
             said.region = extras.get("region") if isinstance(extras, Mapping) else None
         elif isinstance(message, HumanMessage):
@@ -111,7 +129,7 @@ def _read(message: BaseMessage, inline: dict[str, bytes]) -> _Said:
 def _checked_text(text: Any) -> str:
     if not isinstance(text, str):
         raise BadRequest(f"the text of a message must be a string, not {type(text).__name__}")
-    return bounded_text(text)
+    return text
 
 
 def _image(block: Mapping[str, Any], inline: dict[str, bytes]) -> str:

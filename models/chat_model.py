@@ -55,10 +55,11 @@ class VisavisChatModel(StreamedChatModel):
     yet), as base64 image blocks or as data URLs. Every sampling field can be given for one call as well, beside `stop`,
     `deadline_s` and `region` (`{"x", "y", "w", "h"}`, shares of the picture; not used with the `image` of another one).
 
+    `context_tokens` is how much of a conversation may be sent, where the model itself leaves out what it cannot read.
     `patience_s` is how long a model server that cannot be reached is waited for: it may be starting.
 
     Closing a stream stops the work in the engine. The last chunk has `response_metadata` {model_name, finish_reason,
-    confidence, image} and `usage_metadata`. Errors are `ModelError`s with a `code`.
+    confidence, image, images} and `usage_metadata`. Errors are `ModelError`s with a `code`.
     """
 
     # keep_connections: to the server, for an event loop that goes on; `aclose` ends them.
@@ -80,6 +81,7 @@ class VisavisChatModel(StreamedChatModel):
     stop: list[str] | None = None
     deadline_s: float | None = Field(default=None, alias="timeout")
     patience_s: float = 60.0
+    context_tokens: int | None = None
     _backend: InferenceEngine | ModelClient = PrivateAttr()
 
     @model_validator(mode="after")
@@ -229,6 +231,7 @@ class VisavisChatModel(StreamedChatModel):
             "finish_reason": completion.finish_reason.value,
             "confidence": completion.confidence,
             "image": completion.image,
+            "images": list(completion.images or ([] if completion.image is None else [completion.image])),
         }
 
 

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visavis.models.chat_messages import Conversation, read_conversation
 from visavis.models.errors import BadRequest
-from visavis.models.generation import GenerationRequest, Region, SamplingParameters
+from visavis.models.generation import GenerationRequest, Message, Region, SamplingParameters, Shown
 from visavis.models.text_checks import MAX_TEXT_CHARACTERS
 
 MAX_COMPARED = 64
+_KINDS: dict[str, type[BaseMessage]] = {
+    "system": SystemMessage,
+    "developer": SystemMessage,
+    "user": HumanMessage,
+    "assistant": AIMessage,
+}
 
 
 class _Part(BaseModel):
@@ -59,9 +65,8 @@ class CompletionRequest(_Part):
 
     def conversation(self) -> Conversation:
         """What the messages ask. Raises BadRequest, TextTooLong or BadImage."""
-        kinds: dict[str, type[BaseMessage]] = {"user": HumanMessage, "assistant": AIMessage}
-        known = [message for message in self.messages if message.role in kinds]
-        return read_conversation([kinds[message.role](content=message.content or "") for message in known])
+        known = [message for message in self.messages if message.role in _KINDS]
+        return read_conversation([_KINDS[message.role](content=message.content or "") for message in known])
 
     def generation_request(self, conversation: Conversation) -> GenerationRequest:
         """The request for the engine. Raises BadRequest when a value is out of range."""
@@ -120,16 +125,9 @@ def read_request(body: bytes, kind: type[Body]) -> Body:
 
 def write_request(request: GenerationRequest, *, stream: bool = True) -> dict[str, Any]:
     """The body that makes a server read this very request."""
-    messages: list[dict[str, Any]] = []
-    for asked, answered in request.history:
-        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
-    messages.append({"role": "user", "content": request.question})
-    if request.image is not None:  # with the first message: history counts from where the picture was shown
-        image = {"type": "image", "file_id": request.image}
-        messages[0] = {"role": "user", "content": [image, {"type": "text", "text": messages[0]["content"]}]}
     sampling, region = request.sampling, request.region
     return {
-        "messages": messages,
+        "messages": [{"role": message.role, "content": _content(message)} for message in request.dialogue],
         "stream": stream,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -145,3 +143,12 @@ def write_request(request: GenerationRequest, *, stream: bool = True) -> dict[st
             "beams": sampling.beams,
         },
     }
+
+
+def _content(message: Message) -> str | list[dict[str, str]]:
+    if len(message.parts) == 1 and isinstance(message.parts[0], str):
+        return message.parts[0]
+    return [
+        {"type": "image", "file_id": part.sha256} if isinstance(part, Shown) else {"type": "text", "text": part}
+        for part in message.parts
+    ]

@@ -166,6 +166,7 @@ def _tail(completion: Completion) -> dict[str, Any]:
             "confidence": completion.confidence,
             "image": completion.image,
             "image_tokens": completion.image_tokens,
+            "images": list(completion.images),
             "finish_reason": completion.finish_reason,
         },
     }
@@ -181,4 +182,5 @@ def _read_tail(body: Mapping[str, Any], said: str) -> Completion:
         input_tokens=usage["prompt_tokens"],
         output_tokens=usage["completion_tokens"],
         image_tokens=own["image_tokens"],
+        images=tuple(own.get("images") or ()),
     )

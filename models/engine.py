@@ -135,6 +135,12 @@ class InferenceEngine:
         """Questions being answered."""
         return self._handover.reserved
 
+    several_pictures = False
+
+    def looks_at(self, request: GenerationRequest) -> tuple[str, ...]:
+        """The pictures whose bytes are needed for a question."""
+        return () if request.image is None else (request.image,)
+
     def add_image(self, data: bytes) -> str:
         """Take the bytes of a picture and return their sha256. It is encoded when the first question about it runs.
 

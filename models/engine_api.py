@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from visavis.models.chat_messages import Conversation
 from visavis.models.client_gone import unless_gone
 from visavis.models.completion_requests import CompletionRequest, EmbeddingRequest, LikenessRequest, read_request
 from visavis.models.completion_wire import (
@@ -78,8 +79,7 @@ class ModelEndpoints:
         body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest), CompletionRequest)
         conversation = body.conversation()
         question = replace(body.generation_request(conversation), trace=trace)
-        for data in conversation.inline.values():
-            await asyncio.to_thread(self._engine.add_image, data)
+        await self._take_pictures(question, conversation)
         answer_id = f"chatcmpl-{uuid.uuid4().hex}"
         if not body.stream:
             with self._answering(question) as ended:
@@ -95,9 +95,9 @@ class ModelEndpoints:
         """Where in the picture the words of an answer (`visavis.answer`) come from."""
         body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest), CompletionRequest)
         conversation = body.conversation()
-        for data in conversation.inline.values():
-            await asyncio.to_thread(self._engine.add_image, data)
-        work = self._engine.explain(body.generation_request(conversation), body.answer())
+        question = body.generation_request(conversation)
+        await self._take_pictures(question, conversation)
+        work = self._engine.explain(question, body.answer())
         return JSONResponse(write_explanation(await unless_gone(request, work)))
 
     async def likeness(self, request: Request) -> Response:
@@ -111,6 +111,12 @@ class ModelEndpoints:
         body = read_request(await _body(request, MAX_BODY_BYTES, BadRequest), EmbeddingRequest)
         made = await unless_gone(request, self._engine.embed(body.text, image=body.image))
         return JSONResponse({"object": "embedding", "vector": made.vector, "tokens": made.tokens})
+
+    async def _take_pictures(self, question: GenerationRequest, conversation: Conversation) -> None:
+        """Those that came inside the request and are needed."""
+        for sha256 in self._engine.looks_at(question):
+            if sha256 in conversation.inline:
+                await asyncio.to_thread(self._engine.add_image, conversation.inline[sha256])
 
     @contextlib.contextmanager
     def _answering(self, question: GenerationRequest) -> Iterator[Callable[[Completion], None]]:

@@ -6,14 +6,17 @@ It knows no model and no messages; ranges are checked here, so that whoever make
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from visavis.models.errors import BadRequest
 from visavis.models.request_trace import RequestTrace
 
 MAX_STOP_STRINGS = 8
 MAX_BEAMS = 16
+Role = Literal["system", "user", "assistant"]
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
@@ -90,8 +93,31 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A picture in a message, by its sha256; or a part of it alone."""
+
+    sha256: str
+    region: Region | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one side said: words, and pictures of the user's, in their order."""
+
+    role: Role
+    parts: tuple[str | Shown, ...]
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Its pictures."""
+        return tuple(part.sha256 for part in self.parts if isinstance(part, Shown))
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One question. `image` is the sha256 of the picture it is about; `history` holds earlier (question, answer) pairs.
+
+    `dialogue` is all that was said, for models that read more than that; without one it is made of the rest.
 
     `deadline_s` counts from now: what is said by then is the answer, with finish reason `cancelled`. `trace` notes when
     it passed what; two requests are equal without it.
@@ -104,10 +130,21 @@ class GenerationRequest:
     sampling: SamplingParameters = SamplingParameters()
     deadline_s: float | None = None
     trace: RequestTrace = field(default_factory=RequestTrace, compare=False, repr=False)
+    dialogue: tuple[Message, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.deadline_s is not None:
             _check("deadline_s", self.deadline_s, 0.0, 86_400.0)
+        object.__setattr__(self, "dialogue", self.dialogue or tuple(self._dialogue()))
+
+    def _dialogue(self) -> Iterator[Message]:
+        """The picture comes with the first question: history counts from where it was shown."""
+        shown: tuple[Shown, ...] = () if self.image is None else (Shown(self.image),)
+        for asked, answered in self.history:
+            yield Message("user", (*shown, asked))
+            yield Message("assistant", (answered,))
+            shown = ()
+        yield Message("user", (*shown, self.question))
 
 
 class FinishReason(StrEnum):
@@ -123,7 +160,8 @@ class Completion:
     """A whole answer. `confidence` (0..1) comes from the `log_probabilities` that the model gave to the tokens it said,
     before temperature and penalties and without the end token; None if it said none.
 
-    `input_tokens` include the `image_tokens`; `image` is the picture looked at.
+    `input_tokens` include the `image_tokens`; `image` is the picture looked at, `images` are all of them if there are
+    several.
     """
 
     text: str
@@ -134,6 +172,7 @@ class Completion:
     output_tokens: int = 0
     image_tokens: int = 0
     log_probabilities: tuple[float, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,13 @@ def decode_picture(data: bytes) -> Image.Image:
             raise BadImage("the picture is broken or cut off") from error
 
 
+def cut_out(picture: Image.Image, x: float, y: float, w: float, h: float) -> Image.Image:
+    """A part of the picture, given as shares of its sides; at least a pixel."""
+    left, top = (int(start * side) for start, side in zip((x, y), picture.size, strict=True))
+    right, low = (round(end * side) for end, side in zip((x + w, y + h), picture.size, strict=True))
+    return picture.crop((left, top, max(right, left + 1), max(low, top + 1)))
+
+
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)

@@ -95,13 +95,15 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine | TransformersE
         from visavis.models.transformers_loading import load_transformers_engine
 
         longest = options.max_new_tokens or 256
-        return load_transformers_engine(
+        foreign = load_transformers_engine(
             name.removeprefix(FOREIGN),
             model_name=options.name,
             device=options.device,
             max_queue=options.max_queue,
             max_new_tokens=longest,
         )
+        print(f"visavis: {options.name}: {foreign.told}.", file=sys.stderr, flush=True)
+        return foreign
     model, processor = load_model(options.model, options.device)
     serve_with(model, Precision(options.precision))
     engine = InferenceEngine(

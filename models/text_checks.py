@@ -12,11 +12,17 @@ from visavis.models.errors import TextTooLong
 
 MAX_TEXT_CHARACTERS = 16_000
 _UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str:
     """Composed characters and single spaces; no control characters, no lone surrogates (tokenizers choke on them)."""
     return " ".join(_UNREADABLE.sub(" ", unicodedata.normalize("NFKC", text)).split())
+
+
+def printable_text(text: str) -> str:
+    """The text as it was written, lines and all, without control characters and lone surrogates."""
+    return _CONTROLS.sub("", text.replace("\r\n", "\n"))
 
 
 def bounded_text(text: str) -> str:

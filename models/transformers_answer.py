@@ -18,6 +18,7 @@ from visavis.models.engine_jobs import EngineCounters
 from visavis.models.errors import ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationChunk, GenerationRequest
 from visavis.models.request_trace import Stage
+from visavis.models.transformers_prompts import Prompt
 
 
 @dataclass(eq=False)
@@ -56,6 +57,7 @@ class Answer:
     def __init__(self, job: Job, tokenizer: Any, end_tokens: frozenset[int]) -> None:
         self.job = job
         self.token_ids: list[int] = []
+        self.prompt: Prompt | None = None
         self.finish_reason: FinishReason | None = None
         self.probabilities = _Probabilities()
         self._end_tokens = end_tokens
@@ -78,7 +80,7 @@ class Answer:
         if self._text.stopped:
             self.finish_reason = FinishReason.STOP
 
-    def end(self, input_tokens: int, max_new_tokens: int, counters: EngineCounters) -> tuple[str, Completion]:
+    def end(self, max_new_tokens: int, counters: EngineCounters) -> tuple[str, Completion]:
         """The words held back so far, and the whole answer."""
         reason = self.finish_reason or self._reason(max_new_tokens)
         counters.cancelled += reason is FinishReason.CANCELLED
@@ -90,9 +92,11 @@ class Answer:
             finish_reason=reason,
             confidence=math.exp(sum(said) / len(said)) if said else None,
             image=self.job.request.image,
-            input_tokens=input_tokens,
+            input_tokens=self.prompt.tokens if self.prompt else 0,
             output_tokens=len(self.token_ids),
+            image_tokens=self.prompt.image_tokens if self.prompt else 0,
             log_probabilities=tuple(said),
+            images=self.prompt.images if self.prompt else (),
         )
 
     def _reason(self, max_new_tokens: int) -> FinishReason:

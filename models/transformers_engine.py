@@ -11,12 +11,14 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from types import TracebackType
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from visavis.models.byte_cache import ByteCache
@@ -27,18 +29,20 @@ from visavis.models.generation import (
     Embedding,
     GenerationChunk,
     GenerationRequest,
+    Shown,
     WordHeat,
     spoken,
 )
-from visavis.models.images import PictureLimits, check_picture, decode_picture, image_id
+from visavis.models.images import PictureLimits, check_picture, cut_out, decode_picture, image_id
 from visavis.models.replies import reply_without_model
 from visavis.models.request_trace import Stage
 from visavis.models.text_checks import clean_text
 from visavis.models.transformers_answer import Answer, Job, StopWhen, end_tokens
-from visavis.models.transformers_prompts import has_chat_template, model_inputs
+from visavis.models.transformers_prompts import Prompts
 
 logger = logging.getLogger(__name__)
 PICTURE_BYTES = 64 << 20
+MAX_PICTURES = 9  # of the largest that may be held at once: those of a message, and one from before
 
 
 class _Pictures:
@@ -46,7 +50,7 @@ class _Pictures:
 
     def __init__(self, limits: PictureLimits) -> None:
         self.limits = limits
-        self.kept: ByteCache[str, bytes] = ByteCache(max(PICTURE_BYTES, 2 * limits.max_image_bytes), len)
+        self.kept: ByteCache[str, bytes] = ByteCache(max(PICTURE_BYTES, MAX_PICTURES * limits.max_image_bytes), len)
 
     @property
     def cached_bytes(self) -> int:
@@ -57,8 +61,8 @@ class _Pictures:
 class TransformersEngine:
     """Answers questions with `model` and `processor` of `load_transformers_engine`; else as `InferenceEngine`.
 
-    `max_queue` questions may wait, an answer has `max_new_tokens` when nobody says otherwise. Regions of pictures and
-    explanations are not for these models.
+    `max_queue` questions may wait, an answer has `max_new_tokens` when nobody says otherwise. A part of a picture that
+    is pointed at is shown as a picture of its own; explanations are not for these models.
     """
 
     alive = True  # whatever a question does to it, its executor goes on
@@ -79,7 +83,7 @@ class TransformersEngine:
         self.running = 0
         self.waiting = 0
         self._model = model.train(False)
-        self._processor = processor
+        self._prompts = Prompts(processor, model.config)
         self._tokenizer = getattr(processor, "tokenizer", processor)
         self._max_queue = max_queue
         self._max_new_tokens = max_new_tokens
@@ -99,6 +103,20 @@ class TransformersEngine:
         self._closed = True
         self._worker.shutdown()
 
+    @property
+    def told(self) -> str:
+        """What is different with this model, in a sentence."""
+        return self._prompts.told()
+
+    @property
+    def several_pictures(self) -> bool:
+        """Whether all pictures of a conversation are shown to the model."""
+        return self._prompts.several_pictures
+
+    def looks_at(self, request: GenerationRequest) -> tuple[str, ...]:
+        """The pictures whose bytes are needed for a question."""
+        return self._prompts.pictures(request)
+
     def add_image(self, data: bytes) -> str:
         """Take the bytes of a picture and return their sha256; raises as `check_picture`."""
         check_picture(data, self.images.limits)
@@ -108,9 +126,9 @@ class TransformersEngine:
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """Pieces of the answer; the last one carries the completion. Raises as `InferenceEngine.stream`."""
-        if request.image is not None and request.image not in self.images.kept:
-            raise UnknownImage([request.image])
-        if request.image is None and not has_chat_template(self._processor):  # it can do nothing but look
+        if missing := [image for image in self.looks_at(request) if image not in self.images.kept]:
+            raise UnknownImage(missing)
+        if request.image is None and not self._prompts.without_picture:  # it can do nothing but look
             reply = reply_without_model(clean_text(request.question), has_picture=False)
             for chunk in spoken(reply or "", None):
                 yield chunk
@@ -176,26 +194,31 @@ class TransformersEngine:
     def _answer(self, job: Job) -> tuple[str, Completion]:
         """Prepare, then generate: words go out as they come; the rest of them and the completion are returned."""
         answer = Answer(job, self._tokenizer, end_tokens(self._model))
-        input_tokens, options = 0, self._options(job.request)
+        options = self._options(job.request)
         if not job.over:
-            inputs = self._inputs(job.request)
-            input_tokens = inputs["input_ids"].shape[1]
+            room = 0 if self._model.config.is_encoder_decoder else options["max_new_tokens"]
+            answer.prompt = self._prompts.make(job.request, self._picture, room)
+            if room and answer.prompt.left is not None:
+                options["max_new_tokens"] = min(room, answer.prompt.left)
+            options["min_new_tokens"] = min(job.request.sampling.min_new_tokens, options["max_new_tokens"])
             with torch.inference_mode(), _seeded(job.request.sampling.seed):
                 self._model.generate(
-                    **inputs,
+                    **self._tensors(answer.prompt.inputs),
                     **options,
                     logits_processor=[answer.probabilities],
                     stopping_criteria=[StopWhen(answer, lambda: self._closed)],
                 )
         self.counters.decode_steps += len(answer.token_ids)
-        return answer.end(input_tokens, options["max_new_tokens"], self.counters)
+        return answer.end(options["max_new_tokens"], self.counters)
 
-    def _inputs(self, request: GenerationRequest) -> Any:
-        data = None if request.image is None else self.images.kept.get(request.image)
-        if request.image is not None and data is None:
-            raise UnknownImage([request.image])
-        picture = None if data is None else decode_picture(data)
-        inputs = model_inputs(self._processor, self._model.config.model_type, request, picture)
+    def _picture(self, shown: Shown) -> Image.Image:
+        data = self.images.kept.get(shown.sha256)
+        if data is None:
+            raise UnknownImage([shown.sha256])
+        picture = decode_picture(data)
+        return picture if shown.region is None else cut_out(picture, *astuple(shown.region))
+
+    def _tensors(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         floats, device = self._model.dtype, self._model.device
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
         return {n: v.to(device, floats if v.is_floating_point() else v.dtype) for n, v in tensors.items()}
@@ -214,8 +237,6 @@ class TransformersEngine:
             options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
         if sampling.repetition_penalty != 1.0:
             options["repetition_penalty"] = sampling.repetition_penalty
-        if sampling.min_new_tokens:
-            options["min_new_tokens"] = sampling.min_new_tokens
         return options
 
 

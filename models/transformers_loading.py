@@ -6,6 +6,7 @@ Weights are safetensors and the code is transformers' own: none comes with a che
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,13 @@ def load_transformers_engine(
         processor = AutoProcessor.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # files of strangers: everything can be wrong with them
         raise ModelError(_explained(place, error)) from error
-    return TransformersEngine(
-        model, processor, model_name=model_name, max_queue=max_queue, max_new_tokens=max_new_tokens
-    )
+    try:
+        return TransformersEngine(
+            model, processor, model_name=model_name, max_queue=max_queue, max_new_tokens=max_new_tokens
+        )
+    except ModelError as error:
+        hint = "" if find_spec("torchvision") else "; it may need torchvision: pip install 'visavis[vision]'"
+        raise ModelError(f"the processor of {place} fails on a question ({error}){hint}") from error
 
 
 def _load(place: str, device: torch.device, bits: str) -> Any:

@@ -70,7 +70,7 @@ class _Spoken:
             details: Any = self.usage.get("input_token_details") or {}
             tokens = Tokens(self.usage["input_tokens"], self.usage["output_tokens"], details.get("image") or 0)
         reason = self.metadata.get("finish_reason") or self.metadata.get("stop_reason")
-        told = {name: self.metadata.get(name) for name in ("confidence", "image")}
+        told = {name: self.metadata.get(name) for name in ("confidence", "image", "images")}
         return Ending(_openai_reason(reason), tokens, {**told, "finish_reason": reason, "model": self._name()})
 
     def _name(self) -> str | None:

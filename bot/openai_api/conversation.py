@@ -69,8 +69,17 @@ class Said:
     """What a message holds, in order of its parts."""
 
     role: str
-    text: str = ""
-    pictures: list[PictureSource] = field(default_factory=list)
+    parts: list[str | PictureSource] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """Its words, a line for each part."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def pictures(self) -> list[PictureSource]:
+        """Its pictures."""
+        return [part for part in self.parts if not isinstance(part, str)]
 
 
 def read_messages(messages: Sequence[Message]) -> list[Said]:
@@ -85,7 +94,7 @@ def read_messages(messages: Sequence[Message]) -> list[Said]:
         raise ApiError("There is no message of the user.", param="messages")
     last = said[asked]
     if not last.text.strip() and not last.pictures:  # what a turn without words asks everywhere
-        last.text = DESCRIBE
+        last.parts = [DESCRIBE]
     # An assistant's message that only calls tools has no words, and providers refuse empty ones.
     return [one for one in said[: asked + 1] if one.role != "assistant" or one.text.strip()]
 
@@ -116,30 +125,30 @@ async def read_picture(source: PictureSource, reader: PictureReader) -> dict[str
 
 
 async def _message(said: Said, pictures: Sequence[PictureSource], reader: PictureReader) -> BaseMessage:
+    """Words stay where they are among the pictures: they may name them."""
     kind = _KINDS[said.role]
     if not pictures:
         return kind(content=said.text)
-    blocks = [await read_picture(picture, reader) for picture in pictures]
-    return kind(content=[*blocks, *([{"type": "text", "text": said.text}] if said.text else [])])
+    blocks: list[str | dict[Any, Any]] = []
+    for part in said.parts:
+        if isinstance(part, str):
+            blocks.append({"type": "text", "text": part})
+        elif part in pictures:
+            blocks.append(await read_picture(part, reader))
+    return kind(content=blocks)
 
 
 def _read(message: Message, place: str) -> Said:
     said = Said(message.role)
     parts = [message.content] if isinstance(message.content, str) else message.content or ()
-    texts = []
     for number, part in enumerate(parts):
         match part:
-            case str():
-                texts.append(part)
-            case TextPart():
-                texts.append(part.text)
-            case RefusalPart():
-                texts.append(part.refusal)
+            case str(text) | TextPart(text=text) | RefusalPart(refusal=text):
+                said.parts += [words] if (words := _FILE_LIST.sub("", text)) else []
             case ThoughtPart():
                 pass
             case _ if message.role == "user":
-                said.pictures.append(picture_source(part, f"{place}.content.{number}"))
-    said.text = _FILE_LIST.sub("", "\n".join(text for text in texts if text))
+                said.parts.append(picture_source(part, f"{place}.content.{number}"))
     return said
 
 

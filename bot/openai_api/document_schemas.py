@@ -59,6 +59,11 @@ RESPONSES: Schema = {
                 "properties": {
                     "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
                     "image": {"anyOf": [PICTURE, {"type": "null"}]},
+                    "images": {
+                        "type": ["array", "null"],
+                        "items": PICTURE,
+                        "description": "All that the model was shown; null if it does not say.",
+                    },
                     "finish_reason": MAYBE_TEXT,
                     "model": MAYBE_TEXT | {"description": "Who answered, when it may have been a fall-back."},
                     "session": SESSION,

@@ -36,6 +36,11 @@ class FallbackChatModel(StreamedChatModel):
         """The model that has told `name` as its own."""
         return self.models.get(name)
 
+    @property
+    def context_tokens(self) -> int | None:
+        """What the first one says of itself."""
+        return getattr(next(iter(self.models.values())), "context_tokens", None)
+
     async def aclose(self) -> None:
         """Close those that can be closed."""
         for model in self.models.values():

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from visavis.bot.providers.failures import TakesNoPictures
 from visavis.models.chat_model import ImageSource
-from visavis.models.images import decode_picture
+from visavis.models.images import cut_out, decode_picture
 
 _UNSEEN = "(a picture that you cannot see)"
 _PART = "The question is about this part of the picture:"
@@ -90,10 +90,8 @@ async def _picture(block: Block, images: ImageSource | None, region: Mapping[str
 
 
 def _cut_out(data: bytes, x: float, y: float, w: float, h: float) -> bytes:
-    picture, part = decode_picture(data), io.BytesIO()
-    left, top = (int(start * side) for start, side in zip((x, y), picture.size, strict=True))
-    right, low = (round(end * side) for end, side in zip((x + w, y + h), picture.size, strict=True))
-    picture.crop((left, top, max(right, left + 1), max(low, top + 1))).save(part, "JPEG", quality=90)
+    part = io.BytesIO()
+    cut_out(decode_picture(data), x, y, w, h).save(part, "JPEG", quality=90)
     return part.getvalue()
 
 

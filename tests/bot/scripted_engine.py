@@ -3,11 +3,16 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from visavis.models.errors import Busy, ModelError, NoSharedSpace, UnknownImage
 from visavis.models.generation import Completion, Embedding, FinishReason, GenerationChunk, GenerationRequest, WordHeat
-from visavis.models.images import image_id
+from visavis.models.images import PictureLimits, image_id
+
+
+class _Pictures(set[str]):
+    limits = PictureLimits()
+    cached_bytes = 0
 
 
 @dataclass
@@ -21,9 +26,15 @@ class ScriptedEngine:
     running: int = 0
     freed: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[GenerationRequest] = field(default_factory=list)
-    images: set[str] = field(default_factory=set)
+    images: _Pictures = field(default_factory=_Pictures)
     model_name: str = "scripted"
     alive: bool = True
+    several_pictures: bool = False
+
+    def looks_at(self, request: GenerationRequest) -> tuple[str, ...]:
+        if self.several_pictures:
+            return tuple(image for message in request.dialogue for image in message.images)
+        return () if request.image is None else (request.image,)
 
     def add_image(self, data: bytes) -> str:
         self.images.add(image_id(data))
@@ -33,8 +44,8 @@ class ScriptedEngine:
         raise NoSharedSpace
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
-        if request.image is not None and request.image not in self.images:
-            raise UnknownImage([request.image])
+        if missing := [image for image in self.looks_at(request) if image not in self.images]:
+            raise UnknownImage(missing)
         if self.busy_times:
             self.busy_times -= 1
             raise Busy(1)
@@ -47,6 +58,9 @@ class ScriptedEngine:
                 await asyncio.sleep(self.pause_s)
                 yield GenerationChunk(word + " ")
             completion = Completion(self.answer + " ", FinishReason.STOP, confidence=0.5, image=request.image)
+            completion = replace(
+                completion, images=self.looks_at(request), image_tokens=9 * len(self.looks_at(request))
+            )
             yield GenerationChunk("", completion)
         finally:
             self.running -= 1

@@ -159,6 +159,21 @@ def test_order_words_bring_a_picture_back_and_what_follows_stays_with_it() -> No
     assert build_messages(later, both, Budget()).images == ("a", "b")
 
 
+def test_what_a_picture_costs_is_known_where_several_were_looked_at() -> None:
+    place = {"session": "s", "turn": "1", "attempt": 1, "seq": 3}
+    seen = TurnCompleted(**place, text="yes", html="", image="a", usage=Usage(1300, 3, 1200, images=3))
+    talk = session(Exchange(Turn("1", Role.USER, "question 1", ("a",)), answer_turn(seen, 0)), newest=("a",))
+    turn = Turn("now", Role.USER, "And this?", ("b",))
+    assert shown_in(build_messages(talk, turn, Budget(tokens=900))) == [["a"], ["b"]]
+
+
+def test_a_model_may_say_how_much_it_reads() -> None:
+    class Roomy:
+        context_tokens = 9_000
+
+    assert (Budget().of(Roomy()).tokens, Budget(tokens=70).of(object()).tokens) == (9_000, 70)
+
+
 def test_the_operators_instructions_come_first_and_count() -> None:
     talk, said = session(exchange(1)), "You are Vera. " * 20
     context = build_messages(talk, ASK, Budget(instructions=said))

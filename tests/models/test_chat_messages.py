@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from visavis.models.chat_messages import read_conversation
 from visavis.models.completion_requests import CompletionRequest, read_request, write_request
 from visavis.models.errors import BadRequest, TextTooLong
-from visavis.models.generation import GenerationRequest, Region, SamplingParameters
+from visavis.models.generation import GenerationRequest, Message, Region, SamplingParameters, Shown
 from visavis.models.images import image_id
 from visavis.models.prompt import CAPTION_PROMPT
 
@@ -33,6 +33,22 @@ def test_history_begins_where_the_picture_was_shown() -> None:
     conversation = read_conversation([SystemMessage("be kind"), *messages])
     assert (conversation.question, conversation.image) == ("its color?", B)
     assert conversation.history == (("and this?", "a dog"),)
+
+
+def test_the_dialogue_holds_all_as_it_was_written() -> None:
+    blocks: list[str | dict[Any, Any]] = [
+        "One:",
+        {"type": "image", "file_id": A},
+        {"type": "text", "text": "Two:\n\ttwo"},
+    ]
+    messages = [SystemMessage("x" * 20_000), human("hello"), AIMessage("Hi!"), HumanMessage(blocks), AIMessage("")]
+    assert read_conversation([*messages, human("", B)]).dialogue == (
+        Message("system", ("x" * 20_000,)),
+        Message("user", ("hello",)),
+        Message("assistant", ("Hi!",)),
+        Message("user", ("One:", Shown(A), "Two:\n\ttwo")),
+        Message("user", (Shown(B), CAPTION_PROMPT)),
+    )
 
 
 def test_small_talk_and_unanswered_turns_are_no_history() -> None:
@@ -68,6 +84,17 @@ def test_long_texts_are_refused() -> None:
     "request_",
     [
         GenerationRequest("what is it?"),
+        GenerationRequest(
+            "and this?",
+            (),
+            B,
+            dialogue=(
+                Message("system", ("Be kind.\nBe brief.",)),
+                Message("user", ("First:", Shown(A), "what is it?")),
+                Message("assistant", ("a cat",)),
+                Message("user", (Shown(A), Shown(B), "and this?")),
+            ),
+        ),
         GenerationRequest("what is it?", image=A),
         GenerationRequest("what is it?", image=A, sampling=SamplingParameters(min_new_tokens=2, beams=4)),
         GenerationRequest(

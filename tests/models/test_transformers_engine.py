@@ -13,11 +13,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 from tiny_checkpoint import drawn_picture, until
 
 from visavis.models.chat_model import VisavisChatModel
-from visavis.models.errors import BadRequest, Busy, ModelError, UnknownImage
-from visavis.models.generation import FinishReason, GenerationRequest, SamplingParameters
+from visavis.models.errors import BadRequest, Busy, ModelError, TextTooLong, UnknownImage
+from visavis.models.generation import FinishReason, GenerationRequest, Message, SamplingParameters, Shown
 from visavis.models.transformers_engine import TransformersEngine
 from visavis.models.transformers_loading import load_transformers_engine
-from visavis.models.transformers_prompts import model_inputs
+from visavis.models.transformers_prompts import Prompts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # transformers' own
 QUESTION = "What color is it?"
@@ -57,7 +57,8 @@ async def test_a_family_answers_as_its_own_generate_does(family: str, tmp_path: 
     assert 0 < (done.confidence or 0) <= 1
     assert done.log_probabilities != other.log_probabilities  # it looks
     model, processor = tiny_families.make(family)
-    inputs = model_inputs(processor, model.config.model_type, question(red), tiny_families.opened(drawn_picture()))
+    picture = tiny_families.opened(drawn_picture())
+    inputs = Prompts(processor, model.config).make(question(red), lambda shown: picture).inputs
     with torch.inference_mode():
         said = model.train(False).generate(**inputs, max_new_tokens=8, do_sample=False, num_beams=1)[0]
     text = processor.tokenizer.decode(said, skip_special_tokens=True).replace("\ufffd", "").strip()
@@ -76,6 +77,38 @@ async def test_a_dialogue_is_written_with_the_checkpoints_own_template(engine: T
     alone = await engine.generate(question(None))
     assert alone.output_tokens > 0
     assert alone.image is None
+
+
+async def test_all_pictures_are_looked_at_and_counted(engine: TransformersEngine) -> None:
+    red, blue, green = (engine.add_image(drawn_picture(color)) for color in ("red", "blue", "green"))
+
+    def asked(first: str) -> GenerationRequest:
+        talk = (
+            Message("user", (Shown(first), "What is this?")),
+            Message("assistant", ("A ball.",)),
+            Message("user", (Shown(green), QUESTION)),
+        )
+        return GenerationRequest(QUESTION, (), green, sampling=SamplingParameters(max_new_tokens=8), dialogue=talk)
+
+    one, other = [await engine.generate(asked(first)) for first in (red, blue)]
+    assert one.log_probabilities != other.log_probabilities
+    assert (one.image, one.images, one.image_tokens) == (green, (red, green), 2 * 4)
+    with pytest.raises(UnknownImage) as unknown:
+        await engine.generate(asked("0" * 64))
+    assert list(unknown.value.images) == ["0" * 64]
+    assert "all pictures" in engine.told
+
+
+async def test_an_answer_ends_where_the_model_can_read_no_more(tmp_path: Path) -> None:
+    folder = tiny_families.save("llava", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    rewrite(folder, text_config=config["text_config"] | {"max_position_embeddings": 64})
+    with load(folder) as engine:
+        done = await engine.generate(question(None, max_new_tokens=500, min_new_tokens=500))
+        assert done.input_tokens + done.output_tokens == 64
+        assert done.finish_reason is FinishReason.LENGTH
+        with pytest.raises(TextTooLong):
+            await engine.generate(GenerationRequest("What is it? " * 10))
 
 
 async def test_leaving_a_stream_stops_the_model(engine: TransformersEngine) -> None:
@@ -131,11 +164,11 @@ PRINTS = WORDS.replace("m.role + ': ' + m.content", "m.content")
 
 @pytest.mark.parametrize("template", [PARTS, WORDS, PRINTS], ids=["parts", "words", "prints"])
 def test_a_template_of_the_tokenizers_own_will_do(template: str) -> None:
-    _, processor = tiny_families.make("llava")
+    model, processor = tiny_families.make("llava")
     processor.chat_template, processor.tokenizer = None, tiny_families.tokenizer()
     processor.tokenizer.chat_template = template
     picture = tiny_families.opened(drawn_picture())
-    ids = model_inputs(processor, "llava", question("a" * 64), picture)["input_ids"][0]
+    ids = Prompts(processor, model.config).make(question("a" * 64), lambda shown: picture).inputs["input_ids"][0]
     text = processor.tokenizer.decode(ids)
     assert text.count("<image>") == 4
     assert QUESTION in text and "type" not in text
