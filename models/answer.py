@@ -30,6 +30,7 @@ class Answer:
         max_new_tokens: int,
         start_token: int,
         end_token: int,
+        first_piece: int,
         decode: Callable[[Sequence[int]], str],
         device: torch.device,
         calibration: Calibration | None = None,
@@ -39,6 +40,7 @@ class Answer:
         self.sampling = sampling
         self.max_new_tokens = max_new_tokens
         self.end_token = end_token
+        self.first_piece = first_piece
         self.generator = create_generator(sampling, device)
         self._text = StreamingDetokenizer(decode, sampling.stop)
         self._log_probabilities: list[float] = []

@@ -49,6 +49,7 @@ def beam_search(
         ModelError: the model's scores are no numbers.
     """
     end, done, running = model.config.decoder.eos_token_id, list[Beam](), [Beam()]
+    first_piece = model.config.decoder.first_piece
     memory = memory.rows(torch.zeros(beams, dtype=torch.long, device=model.device))
     cache = model.new_cache(beams, max_new_tokens)
     said = torch.full((beams, 1), model.config.decoder.bos_token_id, device=model.device)
@@ -58,6 +59,9 @@ def beam_search(
         scores = model.decode(said, memory, cache)[:, -1].float().log_softmax(-1)
         if length <= min_new_tokens:
             scores[:, end] = -torch.inf
+        for row, token in enumerate(said[:, 0].tolist()):
+            if token >= first_piece:
+                scores[row, token] = -torch.inf
         running, parents = _longer(running, scores, done, beams, end, is_last=length == max_new_tokens)
         if not running or _is_decided(running, done, beams):
             break

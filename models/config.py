@@ -82,6 +82,12 @@ class DecoderConfig:
     bos_token_id: int = 1
     eos_token_id: int = 2
 
+    @property
+    def first_piece(self) -> int:
+        """The first token of more than one byte, in a byte-level vocabulary whose special tokens come first. Answers
+        never say one twice running ("a road road"), although greedy decoding would; the 0 of 100 is a byte."""
+        return max(self.pad_token_id, self.bos_token_id, self.eos_token_id) + 1 + 256
+
 
 @dataclass
 class SharedConfig:

@@ -63,6 +63,7 @@ def _begin(model: VisavisModel, processor: Processor, max_new_tokens: int, sampl
         max_new_tokens=min(sampling.max_new_tokens or max_new_tokens, decoder.max_positions),
         start_token=decoder.bos_token_id,
         end_token=decoder.eos_token_id,
+        first_piece=decoder.first_piece,
         decode=processor.decode_answer,
         device=model.device,
         calibration=model.config.calibration,

@@ -40,32 +40,89 @@ _ABOUT = (
     " how many, what people do. I can describe it, too. I only read English, and I make mistakes.",
 )
 _WELL = ("I'm well, thank you! Shall we look at a picture?",)
+_WELL_AGAIN = ("I'm well, thank you! What would you like to know about the picture?",)
+_NOD = ("All right. Show me a picture whenever you like.",)
+_NOD_AGAIN = ("All right. What else would you like to know about the picture?",)
 
-_CALL = r"(?:,? (?:there|again|visavis|bot|friend|all|everyone|everybody))?"
-_SMALL_TALK: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+_DOER = r"(?:can|could|do|will) (?:you|visavis|this bot|this app)"
+_SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
     (
-        rf"(?:hi|hey|hello|hiya|howdy|greetings|good (?:morning|afternoon|evening|day)){_CALL}",
+        (
+            rf"(?:.* )?(?:what|things)(?: (?:all|else|exactly|stuff))? (?:{_DOER}|you can)(?: \w+)? do(?: for me)?",
+            rf"how {_DOER} help(?: me)?|what (?:else )?{_DOER} (?:help(?: me)? with|offer|answer|know|tell me)",
+            r"(?:(?:can|could|will|would) you |i (?:need|want) (?:some |your )?|need )?help(?: me)?(?: out)?",
+            r"what (?:else )?(?:can|could|should|may|do) i (?:ask|do|say|try)(?: you)?(?: with (?:you|this))?",
+            r"what (?:(?:kinds?|sorts?) of )?(?:questions|things) (?:can|should|may) (?:i ask|you answer)(?: you)?",
+            r"how (?:does this|do you|do i|can i|should i|to) (?:work|use (?:this|you)|start|begin)",
+            r"(?:who|what) are you(?: exactly| really)?|who (?:made|built|created|trained|programmed) you",
+            r"what are you (?:good at|able to do|capable of|for|called)|how old are you|where are you from",
+            r"(?:.* )?your (?:\w+ )?(?:name|job|purpose|capabilities|features|skills|abilities|functions|limits)",
+            r"what(?:'s| is) (?:visavis|this (?:bot|app|site))|what (?:features|skills|abilities) do you have",
+            r"(?:tell me |explain )(?:something )?(?:about (?:yourself|you)|who you are|how (?:this|you) works?)",
+            r"(?:introduce|describe) yourself|(?:what|which)(?: kind of)? (?:model|ai|bot) (?:are you|is this)",
+            r"are you (?:(?:an?|the|really|real|just) )*(?:bot|robot|human|human being|ai|person|machine|computer"
+            r"|program|model|chatbot|chatgpt|gpt|real|alive|there|smart)(?: or .+)?",
+            r"(?:can|do) you (?:see|understand|describe) (?:any |my )?(?:pictures|images|photos)|can you see",
+            r"what languages? (?:do|can) you (?:speak|understand|know)|(?:do|can) you (?:speak|understand) [a-z]+",
+        ),
+        _ABOUT,
+        _ABOUT,
+    ),
+    (
+        (
+            r"how (?:are|r) (?:you|u|things)(?: doing)?|how do you do|what'?s up|sup|how have you been",
+            r"how(?:'s| is) (?:it going|life|everything|your day)",
+        ),
+        _WELL,
+        _WELL_AGAIN,
+    ),
+    (
+        (
+            r"(?:many |no )?(?:thanks|thank (?:you|u)|thankyou|thx|ty|cheers)"
+            r"(?: (?:a lot|a bunch|a million|so much|very much|indeed|for .+))?",
+            r"much appreciated|(?:i )?(?:really )?appreciate (?:it|that|your help)",
+            r"(?:that(?:'s| is| was)|you(?:'re| are| were)) (?:very |really |so |a )*(?:helpful|kind|great help)",
+            r"that(?:'s| is| was) (?:all|it)(?: for (?:now|today))?|nothing else",
+        ),
+        _THANKS,
+        _THANKS,
+    ),
+    (
+        (
+            r"good ?bye|bye(?: bye)?|see (?:you|ya)(?: later| soon| tomorrow)?|cya|good night|take care|farewell",
+            r"talk to you (?:later|soon|tomorrow)|have a (?:nice|good|great) (?:day|evening|night|one|weekend)",
+            r"i(?:'m| am) (?:done|leaving)|(?:i )?(?:have to|must|need to|gotta) go",
+        ),
+        _FAREWELL,
+        _FAREWELL,
+    ),
+    (
+        (
+            r"hi+|hey+|hello+|hiya|howdy|hallo|hola|yo|greetings|good (?:morning|afternoon|evening|day)|morning",
+            r"(?:it's |it is )?(?:nice|pleased|good|great) to (?:meet|see) you",
+        ),
         _GREETING,
         _GREETING_AGAIN,
     ),
-    (r"(?:(?:hi|hey|hello),? )?(?:how are you|how do you do|how's it going)(?: doing)?(?: today)?", _WELL, _WELL),
     (
-        r"(?:ok(?:ay)?,? |great,? |cool,? )?(?:many |no,? )?(?:thanks|thank you|thx|ty|cheers)"
-        rf"(?: (?:a lot|so much|very much|again|for (?:your|the) help))?{_CALL}",
-        _THANKS,
-        _THANKS,
-    ),
-    (r"(?:good ?bye|bye(?: bye)?|see you(?: later| soon)?|good night|take care)" + _CALL, _FAREWELL, _FAREWELL),
-    (
-        r"(?:(?:hi|hey|hello),? )?(?:help(?: me)?|what (?:can|do) you do|what can i (?:ask|do)(?: you)?"
-        r"|how (?:does this|do you) work|(?:who|what) are you|what is (?:visavis|this (?:bot|app))"
-        r"|are you (?:an? )?(?:bot|robot|human|ai|person))"
-        r"(?: please| here| then)?",
-        _ABOUT,
-        _ABOUT,
+        (
+            r"ok(?:ay)?|alright|all right|right|sure|yes|yeah|yep|no|nope|cool|great|nice|wow|awesome|amazing|perfect",
+            r"good|fine|excellent|wonderful|interesting|lovely|got it|i (?:see|understand)|understood|makes sense",
+            r"(?:good|nice|great) (?:job|work|bot|one|answer)|well done|lol|(?:ha)+h?|hm+|oh|ah|never ?mind|sorry",
+            r"no (?:problem|worries)|you(?:'re| are) welcome|i (?:love|like) (?:you|it|this)|(?:just )?test(?:ing)?",
+        ),
+        _NOD,
+        _NOD_AGAIN,
     ),
 )
-_PATTERNS = tuple((re.compile(pattern), first, later) for pattern, first, later in _SMALL_TALK)
+"""What is said about no picture, and what is said to it before and after a picture was shown; the weightiest first."""
+_BEFORE = r"(?:(?:so|and|but|well|then|now|please|hey|hi|hello|ok|okay) )*"
+_AFTER = r"(?: (?:there|again|visavis|bot|friend|buddy|mate|all|everyone|everybody|please|here|then|now|today))*"
+_PATTERNS = tuple(
+    (re.compile(f"{_BEFORE}(?:{'|'.join(any_of)}){_AFTER}"), first, later) for any_of, first, later in _SMALL_TALK
+)
+_FILLERS = re.compile(r"(?:please|visavis|bot|so|well|then|now|um+|uh+|and|but)?")
+_CLAUSES = re.compile(r"[\s.,!?~:;)(*_-]*(?:[.,!?~:;)(*_]|\s-)[\s.,!?~:;)(*_-]*|\s+and\s+|^\W+|\W+$")
 
 
 def reply_without_model(question: str, *, has_picture: bool) -> str | None:
@@ -91,11 +148,14 @@ def is_small_talk(question: str) -> bool:
 
 
 def _small_talk(question: str, has_picture: bool) -> str | None:
-    bare = question.casefold().replace("’", "'").strip(" .,!?~:;)(*_")
-    for pattern, first, later in _PATTERNS:
-        if pattern.fullmatch(bare):
-            return _choose(later if has_picture else first, question)
-    return None
+    """The reply to the weightiest part, if there is nothing but small talk. "Okay?" doubts, it does not nod."""
+    parts = [part for part in _CLAUSES.split(question.casefold().replace("’", "'")) if not _FILLERS.fullmatch(part)]
+    kinds = [next((rank for rank, kind in enumerate(_PATTERNS) if kind[0].fullmatch(part)), None) for part in parts]
+    weightiest = min((kind for kind in kinds if kind is not None), default=None)
+    if weightiest is None or None in kinds:
+        return None
+    _, first, later = _PATTERNS[weightiest]
+    return None if first is _NOD and "?" in question else _choose(later if has_picture else first, question)
 
 
 def _choose(wordings: tuple[str, ...], question: str) -> str:

@@ -15,12 +15,14 @@ from visavis.models.generation import SamplingParameters
 
 
 class Chooser(Protocol):
-    """How one row wants its tokens chosen; `token_ids` are those of its answer so far, start token included."""
+    """How one row wants its tokens chosen; `token_ids` are those of its answer so far, start token included. None from
+    `first_piece` on is said twice running."""
 
     sampling: SamplingParameters
     generator: torch.Generator | None
     token_ids: list[int]
     end_token: int
+    first_piece: int
 
 
 def next_tokens(logits: Tensor, rows: Sequence[Chooser]) -> list[tuple[int, float]]:
@@ -30,7 +32,10 @@ def next_tokens(logits: Tensor, rows: Sequence[Chooser]) -> list[tuple[int, floa
     """
     total = logits.logsumexp(-1)
     chosen = logits.argmax(-1)
-    special = [row for row, chooser in enumerate(rows) if not is_plain(chooser)]
+    likeliest = chosen.tolist()
+    special = [
+        row for row, chooser in enumerate(rows) if not is_plain(chooser) or likeliest[row] == stutter_of(chooser)
+    ]
     if special:
         sound = total.isfinite().tolist()
         for row in special:
@@ -51,10 +56,18 @@ def too_short(chooser: Chooser) -> bool:
     return len(chooser.token_ids) <= chooser.sampling.min_new_tokens
 
 
+def stutter_of(chooser: Chooser) -> int | None:
+    """The token that may not come next, being the last one."""
+    last = chooser.token_ids[-1]
+    return last if last >= chooser.first_piece else None
+
+
 def choose_token(scores: Tensor, chooser: Chooser) -> int:
     """Choose the next token of one row from raw scores (V,)."""
-    if too_short(chooser):
-        scores = scores.index_fill(0, torch.tensor(chooser.end_token, device=scores.device), -torch.inf)
+    ruled_out = [stutter_of(chooser), chooser.end_token if too_short(chooser) else None]
+    for token in ruled_out:
+        if token is not None:
+            scores = scores.index_fill(0, torch.tensor(token, device=scores.device), -torch.inf)
     return next_token(scores, chooser.token_ids, chooser.sampling, chooser.generator)
 
 

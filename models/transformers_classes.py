@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import (
     EncoderDecoderCache,
     GenerationMixin,
+    LogitsProcessorList,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -24,7 +25,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from visavis.models.config import ModelConfig
 from visavis.models.tower_configs import TowerConfig
-from visavis.models.transformers_generation import EncodedMemory, GenerationCache, PromptEncoder
+from visavis.models.transformers_generation import EncodedMemory, GenerationCache, NoStutter, PromptEncoder
 from visavis.models.visavis_model import VisavisModel
 from visavis.models.weight_files import holds_integers, read_weights
 
@@ -113,6 +114,11 @@ class VisavisForConditionalGeneration(VisavisModel, PreTrainedModel, GenerationM
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(folder)
         return super().from_pretrained(None, config=config, state_dict=read_weights(folder, torch.float32), **kwargs)
+
+    def generate(self, *args: Any, logits_processor: Any = None, **kwargs: Any) -> Any:
+        """As transformers has it; no answer stutters."""
+        processors = LogitsProcessorList([*(logits_processor or ()), NoStutter(self.config.decoder.first_piece)])
+        return super().generate(*args, logits_processor=processors, **kwargs)
 
     def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
         """What `generate` calls once for the prompt."""

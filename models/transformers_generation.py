@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import EncoderDecoderCache
+from transformers import EncoderDecoderCache, LogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
 from visavis.models.kv_cache import KeyValue
@@ -83,3 +83,15 @@ class GenerationCache:
                 self._cache.is_updated[layer] = True
         layers: Any = kept.layers
         return [KeyValue(layer.keys, layer.values) for layer in layers]
+
+
+class NoStutter(LogitsProcessor):
+    """No token from `first_piece` on twice running, as an engine has it (`sampling`)."""
+
+    def __init__(self, first_piece: int) -> None:
+        self.first_piece = first_piece
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Answers so far (B, S) and scores (B, V) -> scores."""
+        last = input_ids[:, -1:]
+        return scores.scatter(1, last, scores.gather(1, last).masked_fill(last >= self.first_piece, -torch.inf))

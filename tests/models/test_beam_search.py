@@ -91,3 +91,17 @@ def test_scores_that_are_no_numbers_are_told(tiny_model: VisavisModel, tiny_proc
 def test_wrong_numbers_of_beams_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(BadRequest):
         SamplingParameters(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_no_piece_of_a_word_is_said_twice_running(
+    tiny_model: VisavisModel, tiny_processor: Processor, monkeypatch: pytest.MonkeyPatch, beams: int
+) -> None:
+    piece = tiny_model.config.decoder.first_piece
+    likely = torch.full((tiny_model.config.decoder.vocab_size,), -9.0)
+    likely[[piece, piece + 1]] = torch.tensor([3.0, 1.0])
+    memory = memory_of(tiny_model, tiny_processor, "red", QUESTIONS[0])
+    monkeypatch.setattr(VisavisModel, "decode", lambda _, said, *__: likely.expand(*said.shape, -1))
+    with torch.inference_mode():
+        best = beam_search(tiny_model, memory, beams, max_new_tokens=6)
+    assert best.token_ids == (piece, piece + 1) * 3

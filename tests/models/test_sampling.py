@@ -1,14 +1,34 @@
 """Choosing tokens: exact small cases; equality with `generate` is in test_engine."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from visavis.models.errors import BadRequest
 from visavis.models.generation import Region, SamplingParameters
-from visavis.models.sampling import create_generator, keep_top_k, keep_top_p, next_token, penalise_repetition
+from visavis.models.sampling import (
+    create_generator,
+    keep_top_k,
+    keep_top_p,
+    next_token,
+    next_tokens,
+    penalise_repetition,
+)
 
 SCORES = torch.tensor([0.5, 0.2, 0.2, 0.1]).log()
 CPU = torch.device("cpu")
+
+
+@dataclass
+class Row:
+    """An answer on its way; tokens 0 and 1 are bytes."""
+
+    token_ids: list[int]
+    sampling: SamplingParameters = SamplingParameters()  # noqa: RUF009 - frozen
+    generator: torch.Generator | None = None
+    end_token: int = 0
+    first_piece: int = 2
 
 
 def kept(scores: torch.Tensor) -> list[int]:
@@ -73,3 +93,13 @@ def test_values_out_of_range_are_named(options: dict[str, float]) -> None:
 def test_regions_lie_in_the_picture(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(BadRequest, match="region"):
         Region(*box)
+
+
+def test_no_piece_of_a_word_is_said_twice_running_but_a_byte_may() -> None:
+    logits = torch.tensor([[0.0, 1.0, 4.0, 2.0]]).expand(4, 4).log_softmax(-1)
+    bytes_first = torch.tensor([[0.0, 4.0, 1.0, 2.0]]).log_softmax(-1)
+    drawn = Row([1, 2], SamplingParameters(temperature=0.01), torch.Generator().manual_seed(1))
+    chosen = next_tokens(logits, [Row([1]), Row([1, 2]), Row([1, 2, 3]), drawn])
+    assert [token for token, _ in chosen] == [2, 3, 2, 3]
+    assert chosen[1][1] == pytest.approx(float(logits[0, 3]))  # as probable as the model said
+    assert next_tokens(bytes_first, [Row([1, 1])])[0][0] == 1

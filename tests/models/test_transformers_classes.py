@@ -17,6 +17,7 @@ from visavis.models.processor import MAX_TEXT_TOKENS, Processor
 from visavis.models.prompt import render
 from visavis.models.training.export import export_checkpoint
 from visavis.models.transformers_classes import VisavisConfig
+from visavis.models.transformers_generation import NoStutter
 from visavis.models.transformers_processors import VisavisProcessor
 from visavis.models.visavis_model import VisavisModel
 
@@ -32,7 +33,8 @@ def test_generate_equals_greedy_steps(tiny_model: VisavisModel, tiny_processor: 
     with torch.inference_mode():
         memory = tiny_model.fuse(tiny_model.image_state(tiny_model.encode_image(PIXELS)), **questions)
         while ids.shape[1] < generated.shape[1]:
-            ids = torch.cat([ids, tiny_model.decode(ids, memory)[:, -1:].argmax(-1)], 1)
+            scores = NoStutter(tiny_model.config.decoder.first_piece)(ids, tiny_model.decode(ids, memory)[:, -1])
+            ids = torch.cat([ids, scores.argmax(-1, keepdim=True)], 1)
     real = generated != tiny_model.config.decoder.pad_token_id
     assert torch.equal(ids[real], generated[real])
 
