@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from visavis.bot.metrics import Metrics
+from visavis.dialogue.claims import Claim
 from visavis.dialogue.events import FinalEvent, TurnCompleted, TurnFailed
 from visavis.dialogue.observer import Ended
-from visavis.dialogue.store_turns import Claim
 from visavis.models.tracing import TRACING
 
 

@@ -22,9 +22,9 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from visavis.dialogue.claims import Claim
 from visavis.dialogue.events import FinalEvent, TurnCompleted, TurnFailed
 from visavis.dialogue.store_client import ERRORS as STORE_ERRORS
-from visavis.dialogue.store_turns import Claim
 
 FIRST_TOKEN_BUCKETS_S = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)
 ACK_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)  # platforms want it within three seconds

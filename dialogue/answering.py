@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
+from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, UsageMetadata
+from langchain_core.messages import AIMessageChunk, BaseMessage, UsageMetadata
 from langchain_core.messages.ai import add_usage
+from langchain_core.runnables import ensure_config
 
 from visavis.dialogue.context import Context
 from visavis.dialogue.drafts import DraftWriter
@@ -51,10 +53,9 @@ class Answer:
 
     async def stream(self, model: BaseChatModel, context: Context, options: Mapping[str, Any]) -> TurnCompleted:
         """Let the model speak to its end. Cancelling this closes its stream at once, which frees the model's row."""
-        stream = cast(AsyncGenerator[AIMessageChunk, None], model.astream(context.messages, **options))
-        async with aclosing(stream) as chunks:
-            async for chunk in chunks:
-                self._add(chunk)
+        async with aclosing(_spoken(model, context.messages, options)) as pieces:
+            async for piece in pieces:
+                self._say(piece) if isinstance(piece, str) else self._add(piece)
         return self._completed(context)
 
     def _add(self, chunk: AIMessageChunk) -> None:
@@ -63,8 +64,11 @@ class Answer:
             self._usage = add_usage(self._usage, chunk.usage_metadata)
         for position in chunk.response_metadata.get("queue_positions", ()):
             self._emit(TurnQueued(**self._place(), position=int(position)))
+        self._say(str(chunk.text))
+
+    def _say(self, piece: str) -> None:
         # A lone surrogate from a careless model could be neither stored nor sent.
-        text = str(chunk.text).encode("utf-8", "replace").decode()
+        text = piece.encode("utf-8", "replace").decode()
         if text:
             self._first_ms = self._first_ms or _ms_since(self._started)
             self._text.append(text)
@@ -120,6 +124,22 @@ class Answer:
         if isinstance(code, str) and code in _TELLING:
             return self.failed(ErrorCode(code), _sentence(str(error)) or _BROKEN)
         return self.failed(ErrorCode.MODEL_ERROR, _BROKEN)
+
+
+def _spoken(
+    model: BaseChatModel, messages: list[BaseMessage], options: Mapping[str, Any]
+) -> AsyncGenerator[AIMessageChunk | str, None]:
+    """What a model says. LangChain's own work for each call and chunk costs a third of all that a turn costs here: a
+    model that can `speak` without it does, unless somebody listens by callbacks or holds it back by a rate limiter."""
+    speak = getattr(model, "speak", None)
+    if speak is None or model.rate_limiter is not None or _has_listeners(model):
+        return cast(AsyncGenerator[AIMessageChunk | str, None], model.astream(messages, **options))
+    return cast(AsyncGenerator[AIMessageChunk | str, None], speak(messages, **options))
+
+
+def _has_listeners(model: BaseChatModel) -> bool:
+    """Found as `astream` finds them: the model's own, those of a program around this one, tracers."""
+    return bool(AsyncCallbackManager.configure(ensure_config()["callbacks"], model.callbacks, model.verbose).handlers)
 
 
 def _sentence(message: str) -> str:

@@ -7,9 +7,10 @@ import asyncio
 import logging
 from typing import Protocol
 
+from visavis.dialogue.claims import Renewal
 from visavis.dialogue.errors import StoreUnavailable
 from visavis.dialogue.limits import TurnPolicy
-from visavis.dialogue.store_turns import Renewal, TurnStore
+from visavis.dialogue.store_turns import TurnStore
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from visavis.dialogue import commands, wire
 from visavis.dialogue.errors import BadRequest, Busy, DialogueError, InternalError, RateLimited, Unauthorized
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.rate_limits import Action
-from visavis.dialogue.sockets import CloseCode, Closing, Socket, SocketClosed, close_quietly
+from visavis.dialogue.sockets import CloseCode, Closing, Patience, Socket, SocketClosed, close_quietly
 from visavis.dialogue.store_persons import LINK_TTL_S
 from visavis.dialogue.turn_log import TurnLog
 from visavis.dialogue.turns import Feedback
@@ -49,6 +49,10 @@ async def serve_connection(socket: Socket, manager: DialogueManager, identify: I
         await close_quietly(socket, CloseCode.INTERNAL_ERROR, "internal error")
 
 
+async def _cut_off() -> None:
+    raise Closing(CloseCode.TRY_AGAIN_LATER, "frames were not read in time")
+
+
 class _Connection:
     def __init__(
         self,
@@ -65,6 +69,7 @@ class _Connection:
         self._limits = manager.limits
         self._group = group
         self._sending = asyncio.Lock()
+        self._patience = Patience(manager.limits.send_timeout_s, lambda: group.create_task(_cut_off()))
         self._session: str | None = None
         self._person = ""
         self._watchers = Watchers(manager.turns, group, self._send)
@@ -73,6 +78,12 @@ class _Connection:
 
     async def talk(self) -> None:
         """Answer frames until the other side leaves."""
+        try:
+            await self._talk()
+        finally:
+            self._patience.end()
+
+    async def _talk(self) -> None:
         while True:
             frame = await self._receive()
             try:
@@ -99,11 +110,9 @@ class _Connection:
 
     async def _send(self, frame: str) -> None:
         """Send in order; whoever cannot take a frame in time is cut off (and can resume)."""
-        try:
-            async with asyncio.timeout(self._limits.send_timeout_s), self._sending:
+        async with self._sending:
+            with self._patience:
                 await self._socket.send(frame)
-        except TimeoutError:
-            raise Closing(CloseCode.TRY_AGAIN_LATER, "frames were not read in time") from None
 
     async def _answer(self, frame: str | bytes) -> None:
         if isinstance(frame, bytes):

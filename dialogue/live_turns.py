@@ -6,11 +6,12 @@ sockets and no frames.
 
 from collections.abc import AsyncGenerator
 
+from visavis.dialogue.claims import Glance
 from visavis.dialogue.errors import Busy
 from visavis.dialogue.events import Event, TurnCancelled
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.store import Store
-from visavis.dialogue.store_turns import Glance, unknown_turn
+from visavis.dialogue.store_turns import unknown_turn
 from visavis.dialogue.turn_log import TurnLog, TurnLogs, first_events
 from visavis.dialogue.turn_runner import TurnRunner
 from visavis.dialogue.turns import Turn
@@ -101,9 +102,10 @@ class LiveTurns:
             if glance.position is not None and glance.ahead is not None and glance.attempt == 1:
                 log.wait_in_line(glance.position, glance.ahead)
             log.extend(glance.events)
-            if glance.is_finished and not log.is_finished:
-                await self._pull_final(log)
-            elif glance.position is None and not glance.is_finished:
+            if glance.is_finished:
+                if not log.is_finished:
+                    await self._pull_final(log)
+            elif glance.position is None:
                 raise unknown_turn(log.turn)
             elif not glance.is_leased:
                 self._runner.want(log.session)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
+from visavis.dialogue.claims import Claim
 from visavis.dialogue.events import FinalEvent
-from visavis.dialogue.store_turns import Claim
 
 Ended = Callable[[FinalEvent], None]
 

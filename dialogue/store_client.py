@@ -6,7 +6,7 @@ them stand `visavis:image:<sha256>`, `visavis:person:<person>` and `visavis:acti
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -100,6 +100,16 @@ async def run_script(redis: Any, script: str, session: str, *args: str | int) ->
     """Run a script on the keys of a session."""
     with store_errors():
         return await redis.eval(script, len(KEY_NAMES), *session_keys(session), *args)
+
+
+async def run_scripts(redis: Any, session: str, *calls: Sequence[str | int]) -> list[Any]:
+    """Run scripts, each with its arguments, on the keys of a session: one after the other, in one round trip."""
+    pipe, keys = redis.pipeline(transaction=False), session_keys(session)
+    for script, *args in calls:
+        pipe.eval(script, len(keys), *keys, *args)
+    with store_errors():
+        answers: list[Any] = await pipe.execute()
+    return answers
 
 
 def unknown_session() -> UnknownSession:

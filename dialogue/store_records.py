@@ -1,15 +1,18 @@
-"""What the store keeps, as JSON text: exchanges, waiting turns and replay pieces. Knows no Redis.
+"""What the store keeps, as JSON text: exchanges, waiting turns and replay pieces; a session of them. Knows no Redis.
 
 The forms of the entries are told in `store_scripts`.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 from visavis.dialogue.events import Event, FinalEvent, event_from_dict, event_to_dict
-from visavis.dialogue.turns import Exchange, Feedback, Region, Role, Status, Turn, answer_turn
+from visavis.dialogue.turns import Exchange, Feedback, Region, Role, Session, Status, Turn, answer_turn
+
+SCHEMA = 2
+SHOWN_TURNS = 50
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -34,6 +37,23 @@ def dump_exchange(question: Turn, at: float, final: FinalEvent) -> str:
     return dump({"question": _question(question), "at": at, "final": event_to_dict(final)})
 
 
+def load_session(id: str, loaded: Sequence[Any]) -> Session | None:
+    """What the script LOAD gives; None for no session, or one that another version has written."""
+    schema, owner, title, more, target, entries, others, queue, shown = loaded
+    if schema is None or int(schema) != SCHEMA:
+        return None
+    return Session(
+        id,
+        _with_alternatives(map(load_exchange, entries), others),
+        tuple(load_waiting(entry)[1] for entry in queue),
+        tuple(tuple(entry.decode().split()[1:]) for entry in shown),
+        bool(more),
+        None if target is None else load_exchange(target),
+        (owner or b"").decode(),
+        (title or b"").decode(),
+    )
+
+
 def dump_feedback(feedback: Feedback) -> str:
     return dump(asdict(feedback))
 
@@ -55,6 +75,14 @@ def load_waiting(entry: bytes) -> tuple[int, Turn]:
 def load_place(entry: bytes) -> tuple[str, int]:
     position, id, _ = entry.decode().split(" ", 2)
     return id, int(position)
+
+
+def _with_alternatives(exchanges: Iterable[Exchange], others: list[bytes]) -> tuple[Exchange, ...]:
+    """`others` are pairs: a turn, and an entry that stands in its place in another branch."""
+    found: dict[str, list[Exchange]] = {}
+    for turn, entry in zip(others[::2], others[1::2], strict=True):
+        found.setdefault(turn.decode(), []).append(load_exchange(entry))
+    return tuple(replace(one, alternatives=tuple(found.get(one.question.id, ()))) for one in exchanges)
 
 
 def _question(turn: Turn) -> dict[str, Any]:

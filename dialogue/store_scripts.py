@@ -106,7 +106,8 @@ return 0
 """
 )
 
-# ARGV nonce turn entry replaces images title seq events grace_s most keep ttl_s fence -> 1 recorded | 0 not ours to end
+# ARGV nonce turn entry replaces images title seq events grace_s most keep ttl_s fence -> 0 not ours to end
+# | 1 recorded, no turn waits now | 2 recorded, others wait
 # An empty nonce ends a turn that waits: refused when it is running under somebody's lease. A turn that replaces another
 # begins a branch in its place, unless it never ran.
 FINISH = (
@@ -116,7 +117,7 @@ FINISH = (
     + """
 local nonce, turn, replaces = ARGV[1], ARGV[2], ARGV[4]
 if nonce ~= '' and redis.call('HGET', meta, 'holder') ~= nonce then return 0 end
-if redis.call('HEXISTS', index, turn) == 1 then return nonce ~= '' and 1 or 0 end
+if redis.call('HEXISTS', index, turn) == 1 then return nonce ~= '' and 2 or 0 end
 local found = false
 for order, entry in ipairs(redis.call('LRANGE', queue, 0, -1)) do
   local _, waiting = string.match(entry, '^(%d+) (%S+) ')
@@ -182,7 +183,7 @@ if nonce ~= '' then
 end
 local kept = {meta, turns, index, images, queue, versions, shown, places}
 for _, key in ipairs(kept) do redis.call('EXPIRE', key, ARGV[12]) end
-return 1
+return redis.call('LLEN', queue) > 0 and 2 or 1
 """
 )
 

@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from redis.asyncio import Redis
@@ -26,11 +26,10 @@ from visavis.dialogue.store_client import (
 )
 from visavis.dialogue.store_images import unknown_image
 from visavis.dialogue.store_persons import PersonStore
+from visavis.dialogue.store_records import SCHEMA, SHOWN_TURNS
 from visavis.dialogue.store_turns import unknown_turn
 from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, SessionSummary
 
-SCHEMA = 2
-SHOWN_TURNS = 50
 LISTED_SESSIONS = 200
 _LISTED_ALTERNATIVES = 100
 _KEPT_IMAGES = 1_000
@@ -70,19 +69,9 @@ class SessionStore:
         """
         asked = (before or "", exchanges, _LISTED_ALTERNATIVES if alternatives else 0)
         loaded = await run_script(self._redis, branches.LOAD, session, *asked)
-        schema, owner, title, more, target, entries, others, queue, shown = loaded
-        if schema is None or int(schema) != SCHEMA:
+        if (found := records.load_session(session, loaded)) is None:
             raise unknown_session()
-        return Session(
-            session,
-            _with_alternatives(map(records.load_exchange, entries), others),
-            tuple(records.load_waiting(entry)[1] for entry in queue),
-            tuple(tuple(entry.decode().split()[1:]) for entry in shown),
-            bool(more),
-            None if target is None else records.load_exchange(target),
-            (owner or b"").decode(),
-            (title or b"").decode(),
-        )
+        return found
 
     async def select(self, session: str, turn: str) -> None:
         """Make the branch with this turn the current one.
@@ -211,11 +200,3 @@ def _occur(words: list[str], summary: SessionSummary, entries: Iterable[bytes]) 
     texts = [summary.title, *(text for one in exchanges for text in (one.question.text, one.answer.text))]
     said = "\n".join(texts).casefold()
     return all(word in said for word in words)
-
-
-def _with_alternatives(exchanges: Iterable[Exchange], others: list[bytes]) -> tuple[Exchange, ...]:
-    """`others` are pairs: a turn, and an entry that stands in its place in another branch."""
-    found: dict[str, list[Exchange]] = {}
-    for turn, entry in zip(others[::2], others[1::2], strict=True):
-        found.setdefault(turn.decode(), []).append(records.load_exchange(entry))
-    return tuple(replace(one, alternatives=tuple(found.get(one.question.id, ()))) for one in exchanges)

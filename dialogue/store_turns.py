@@ -5,7 +5,6 @@ Whatever writes is one script and may run twice. Every method raises `StoreUnava
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,6 +12,7 @@ from redis.asyncio import Redis
 from visavis.dialogue import store_branches as branches
 from visavis.dialogue import store_records as records
 from visavis.dialogue import store_scripts as scripts
+from visavis.dialogue.claims import Claim, Glance, Record, Renewal
 from visavis.dialogue.errors import BadRequest, Busy, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent
 from visavis.dialogue.store_client import (
@@ -22,6 +22,7 @@ from visavis.dialogue.store_client import (
     milliseconds,
     person_key,
     run_script,
+    run_scripts,
     session_key,
     session_keys,
     store_errors,
@@ -31,51 +32,9 @@ from visavis.dialogue.store_images import unknown_image
 from visavis.dialogue.turns import Turn, answer_turn
 
 _ACTIVE_S = 60
-_REPLAY_ENTRIES = 1_000
+_REPLAY_ENTRIES = 4_000  # more than one answer can have, which is written ten times a second for five minutes
 _TITLE_CHARACTERS = 60
 _VERSIONS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to run a turn. `fence` grows with each claim of a session, `attempt` counts the runs of this turn,
-    `deaths` those of them that were lost with their process."""
-
-    session: str
-    nonce: str
-    fence: int
-    attempt: int
-    deaths: int
-    position: int
-    turn: Turn
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """What a claim needs while its turn runs: a longer lease, and `events` in the replay. Whoever follows it in this
-    process watches for `watch_s`; None: nobody does."""
-
-    claim: Claim
-    events: Sequence[Event] = ()
-    watch_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """What has become of a turn: new replay events, and how it stands.
-
-    `position`: how many were ahead of it when it came, `ahead`: how many are now; None when it is not in the queue.
-    `is_leased`: somebody works on the session. `attempt`: the latest that was claimed, 1 when none was.
-    """
-
-    events: tuple[Event, ...]
-    cursor: str
-    position: int | None
-    ahead: int | None
-    is_leased: bool
-    is_running: bool
-    attempt: int
-    is_finished: bool
 
 
 class TurnStore:
@@ -94,13 +53,15 @@ class TurnStore:
             UnknownSession, UnknownImage (a picture that is not the session's), UnknownTurn (the one to be replaced is
             not in the current branch), BadRequest (it has been replaced too often), Busy (too many turns wait).
         """
-        with store_errors():
-            # First, so that a sweep finds the turn whatever happens next.
-            await self._redis.zadd(ACTIVE, {session: time.time()})
         named = turn.images if turn.region is None else (*turn.images, turn.region.image)
         bounds = (turn.replaces or "", max_waiting, _VERSIONS, self._ttl_s)
         question = records.dump_question(turn)
-        answer, *rest = await run_script(self._redis, scripts.SUBMIT, session, turn.id, question, *bounds, *named)
+        keys = session_keys(session)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zadd(ACTIVE, {session: time.time()})  # first, so that a sweep finds the turn whatever happens next
+        pipe.eval(scripts.SUBMIT, len(keys), *keys, turn.id, question, *bounds, *named)
+        with store_errors():
+            _, (answer, *rest) = await pipe.execute()
         match answer:
             case b"waiting":
                 return int(rest[0])
@@ -119,14 +80,17 @@ class TurnStore:
         raise unknown_session()
 
     async def claim(self, session: str, nonce: str, lease_s: float, watch_s: float) -> Claim | None:
-        """Take the session's lease for its next turn; None when none waits or another holder is alive."""
-        times = (milliseconds(lease_s), milliseconds(watch_s))
-        claimed = await run_script(self._redis, scripts.CLAIM, session, nonce, *times)
+        """Take the session's lease for its next turn, and read the session; None when none waits or another holder is
+        alive."""
+        take = (scripts.CLAIM, nonce, milliseconds(lease_s), milliseconds(watch_s))
+        read = (branches.LOAD, "", records.SHOWN_TURNS // 2, 0)
+        claimed, loaded = await run_scripts(self._redis, session, take, read)
         if not claimed:
             return None
         fence, attempt, deaths, entry = claimed
         position, turn = records.load_waiting(entry)
-        return Claim(session, nonce, int(fence), int(attempt), int(deaths), position, turn)
+        before = None if turn.replaces else records.load_session(session, loaded)
+        return Claim(session, nonce, int(fence), int(attempt), int(deaths), position, turn, before)
 
     async def renew(self, renewals: Sequence[Renewal], lease_s: float) -> list[int | None]:
         """Renew claims in one round trip. For each, 0: go on, 1: somebody asked to stop, 2: nobody has watched for as
@@ -145,8 +109,8 @@ class TurnStore:
         bounds = (self._replay_grace_s, _REPLAY_ENTRIES, "" if watch_s is None else milliseconds(watch_s))
         return (*place, records.dump_events(events), *bounds)
 
-    async def finish(self, claim: Claim, events: Sequence[Event], final: FinalEvent, owner: str = "") -> bool:
-        """Record turn and answer, extend the times to live and drop the lease, in one round trip; False: claim lost.
+    async def finish(self, claim: Claim, events: Sequence[Event], final: FinalEvent, owner: str = "") -> Record:
+        """Record turn and answer, extend the times to live and drop the lease, in one round trip.
 
         `events` are the last ones for the replay, `final` among them; `owner` is the person whose session it is.
         """
@@ -154,7 +118,7 @@ class TurnStore:
 
     async def finish_waiting(self, session: str, turn: Turn, final: FinalEvent) -> bool:
         """Record the end of a turn that is not running; False when it runs by now."""
-        return await self._finish(session, turn, final)
+        return await self._finish(session, turn, final) is not Record.REFUSED
 
     async def hand_over(self, claim: Claim) -> None:
         """Drop the lease and leave the turn to the next process."""
@@ -215,7 +179,7 @@ class TurnStore:
         owner: str = "",
         nonce: str = "",
         fence: int = 0,
-    ) -> bool:
+    ) -> Record:
         now = time.time()
         answer = answer_turn(final, now)
         title = " ".join((turn.text or answer.text).split())[:_TITLE_CHARACTERS]
@@ -230,7 +194,7 @@ class TurnStore:
             pipe.zadd(person_key(owner), {session: now}, xx=True)
             pipe.expire(person_key(owner), self._ttl_s)
         with store_errors():
-            return bool((await pipe.execute())[0])
+            return Record((await pipe.execute())[0])
 
 
 def unknown_turn(turn: str) -> UnknownTurn:

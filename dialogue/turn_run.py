@@ -15,6 +15,7 @@ from langchain_core.language_models import BaseChatModel
 
 from visavis.dialogue.answering import DIED_TWICE, Answer
 from visavis.dialogue.claim_keeper import ClaimKeeper
+from visavis.dialogue.claims import Claim, Record, Renewal
 from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.errors import ErrorCode, StoreUnavailable, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent, TurnRestarted
@@ -22,7 +23,6 @@ from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.observer import Ended, Observer
 from visavis.dialogue.picture_choice import choose_pictures
 from visavis.dialogue.store import Store
-from visavis.dialogue.store_turns import Claim, Renewal
 from visavis.dialogue.suggestions import suggestions
 from visavis.dialogue.turn_log import TurnLog, first_events
 
@@ -66,14 +66,17 @@ class TurnRun:
         self._options = {**variation, "seed": claim.turn.seed} if varies else {}
         self._answer = Answer(log, claim.attempt, claim.turn.at)
         self._owner = ""
+        self._others_wait = True  # unless it is known that they do not
         self._renewed = float("-inf")
         self._stop: _Stop | None = None
         self._answering: asyncio.Task[FinalEvent] | None = None
 
-    async def execute(self) -> None:
-        """Answer and record the turn. Cancelling this hands the turn over to another process."""
+    async def execute(self) -> bool:
+        """Answer and record the turn; False when none waits after it. Cancelling this hands the turn over to another
+        process."""
         with self._observer.turn(self._claim) as ended:
             await self._execute(ended)
+        return self._others_wait
 
     async def _execute(self, ended: Ended) -> None:
         self._begin()
@@ -133,7 +136,9 @@ class TurnRun:
 
     async def _ask(self) -> FinalEvent:
         turn = self._turn
-        session = await self._patiently(lambda: self._store.sessions.load(self._claim.session, turn.replaces))
+        session = self._claim.before
+        if session is None:
+            session = await self._patiently(lambda: self._store.sessions.load(self._claim.session, turn.replaces))
         if turn.replaces is not None and session.target is None:
             raise UnknownTurn("The turn in whose place this one was to stand is gone.")
         self._owner = session.owner
@@ -162,7 +167,9 @@ class TurnRun:
     async def _finish(self, final: FinalEvent, ended: Ended) -> None:
         """Record first, tell then: nobody sees an answer that a crash could take back."""
         events, claim = [*self._answer.unsaved, final], replace(self._claim, turn=self._turn)
-        if await self._patiently(lambda: self._store.turns.finish(claim, events, final, self._owner)):
+        record = await self._patiently(lambda: self._store.turns.finish(claim, events, final, self._owner))
+        self._others_wait = record is not Record.LAST
+        if record is not Record.REFUSED:
             self._log.extend([final])
             ended(final)
 

@@ -5,6 +5,7 @@ One task a session works off its queue. Knows no sockets and no commands.
 
 import asyncio
 import logging
+import random
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,12 @@ from visavis.dialogue.turn_log import TurnLogs
 from visavis.dialogue.turn_run import TurnRun
 
 logger = logging.getLogger(__name__)
+
+
+def sweep_pause_s(period_s: float, failures: int) -> float:
+    """Seconds to the next sweep: half a period after the first failure in a row, then twice as long each time, up to
+    eight periods; never quite the same, so that processes whose store comes back do not all ask it at once."""
+    return period_s * (2.0 ** (min(failures, 5) - 2) if failures else 1.0) * random.uniform(0.75, 1.25)
 
 
 class TurnRunner:
@@ -89,20 +96,20 @@ class TurnRunner:
 
     async def sweep_forever(self) -> None:
         """`sweep` again and again, whatever happens."""
-        is_away = False
+        failures = 0
         while True:
             try:
                 await self.sweep()
-                if is_away:
+                if failures:
                     logger.warning("the store answers again")
-                is_away = False
+                failures = 0
             except StoreUnavailable as error:
-                if not is_away:
+                if not failures:
                     logger.warning("the store does not answer (%s); it is tried again and again", error.__cause__)
-                is_away = True
+                failures += 1
             except Exception:  # the edge of a task
                 logger.exception("the sweep for abandoned turns failed; it goes on")
-            await asyncio.sleep(self._policy.sweep_s)
+            await asyncio.sleep(sweep_pause_s(self._policy.sweep_s, failures))
 
     async def _work_off(self, session: str) -> None:
         try:
@@ -118,7 +125,7 @@ class TurnRunner:
             del self._workers[session]
 
     async def _run_next(self, session: str) -> bool:
-        """Run the session's next turn; False when none waits or another process has the session."""
+        """Run the session's next turn; False when no other waits or another process has the session."""
         times = (self._policy.lease_s, self._policy.watch_s)
         claim = await self._store.turns.claim(session, secrets.token_hex(8), *times)
         if claim is None:
@@ -129,7 +136,6 @@ class TurnRunner:
         run = TurnRun(*parts, self._policy, self._budget, self._variation, self._observer)
         self._runs[session, claim.turn.id] = run
         try:
-            await run.execute()
+            return await run.execute()
         finally:
             del self._runs[session, claim.turn.id]
-        return True

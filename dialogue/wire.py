@@ -167,7 +167,7 @@ def turn_to_dict(turn: Turn, alternatives: Iterable[Turn] = ()) -> Fields:
         "id": turn.id,
         "role": str(turn.role),
         "text": turn.text,
-        "html": (turn.final.html or None) if isinstance(turn.final, TurnCompleted | TurnCancelled) else None,
+        "html": turn.final.html if isinstance(turn.final, TurnCompleted | TurnCancelled) else None,
         "images": list(turn.images),
         "at": turn.at,
         "status": str(turn.status),

@@ -134,13 +134,11 @@ class VisavisChatModel(StreamedChatModel):
         """Texts and pictures as vectors, by the same engine or model server."""
         return VisavisEmbeddings.of(self._backend)
 
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+    async def speak(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, **kwargs: Any
+    ) -> AsyncGenerator[str | AIMessageChunk, None]:
+        """What `astream` gives, for a program that counts milliseconds: without callbacks, and a piece of nothing but
+        words as a string. Raises as `astream`."""
         conversation = read_conversation(messages)
         request = conversation.request(
             self._sampling(stop, kwargs),
@@ -152,7 +150,20 @@ class VisavisChatModel(StreamedChatModel):
                 async for chunk in chunks:
                     if chunk.completion is not None:
                         ended(chunk.completion)
-                    yield self._message(chunk)
+                    is_plain = chunk.completion is None and chunk.position is None
+                    yield chunk.text if is_plain else self._message(chunk)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        async with contextlib.aclosing(self.speak(messages, stop, **kwargs)) as pieces:
+            async for piece in pieces:
+                message = AIMessageChunk(content=piece) if isinstance(piece, str) else piece
+                yield ChatGenerationChunk(message=message)
 
     async def _answer(
         self, request: GenerationRequest, inline: Mapping[str, bytes]
@@ -207,7 +218,7 @@ class VisavisChatModel(StreamedChatModel):
         chosen["max_new_tokens"] = options.get("max_tokens", chosen["max_new_tokens"])
         return SamplingParameters(**chosen, stop=tuple(self.stop or () if stop is None else stop))
 
-    def _message(self, chunk: GenerationChunk) -> ChatGenerationChunk:
+    def _message(self, chunk: GenerationChunk) -> AIMessageChunk:
         message = AIMessageChunk(content=chunk.text)
         if chunk.position is not None:  # a list, since LangChain adds up the numbers of chunks
             message.response_metadata["queue_positions"] = [chunk.position]
@@ -223,7 +234,7 @@ class VisavisChatModel(StreamedChatModel):
                     "input_token_details": cast(InputTokenDetails, {"image": chunk.completion.image_tokens}),
                 },
             )
-        return ChatGenerationChunk(message=message)
+        return message
 
     def _metadata(self, completion: Completion) -> dict[str, Any]:
         return {

@@ -38,6 +38,8 @@ def bounded_text(text: str) -> str:
 
 def is_readable(text: str) -> bool:
     """False if most letters of the text are of a script that the model was not trained on (it reads Latin letters)."""
+    if text.isascii():
+        return True
     letters = [letter for letter in text if letter.isalpha()]
     latin = sum("LATIN" in unicodedata.name(letter, "") for letter in letters)
     return 2 * latin >= len(letters)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.messages import AIMessageChunk, BaseMessage
 from starlette.applications import Starlette
 
 from visavis.bot.app import create_app
@@ -22,15 +20,12 @@ from visavis.models.chat_model import VisavisChatModel
 class ForcedLengths(VisavisChatModel):
     """Asks a model server for answers of exactly as many tokens as the workload wants."""
 
-    def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+    def speak(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, **kwargs: Any
+    ) -> AsyncGenerator[str | AIMessageChunk, None]:
+        """Those of an answer of the forced length."""
         length = forced_length(read_conversation(messages).question)
-        return super()._astream(messages, stop, run_manager, min_new_tokens=length, max_new_tokens=length, **kwargs)
+        return super().speak(messages, stop, min_new_tokens=length, max_new_tokens=length, **kwargs)
 
 
 def create_bench_app(settings: Settings) -> Starlette:

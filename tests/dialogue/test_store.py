@@ -8,12 +8,13 @@ import pytest
 from redis.asyncio import Redis
 
 from visavis.dialogue import store_sessions, store_turns
+from visavis.dialogue.claims import Claim, Renewal
 from visavis.dialogue.errors import BadRequest, Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
 from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnCompleted
 from visavis.dialogue.images import NormalisedImage
+from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.store import Store
 from visavis.dialogue.store_client import store_errors
-from visavis.dialogue.store_turns import Claim, Renewal
 from visavis.dialogue.turns import Feedback, ImageRef, Region, Role, Session, Status, Turn
 
 REF = ImageRef("c" * 64, 4, 3, "image/png", 5)
@@ -417,6 +418,17 @@ async def test_a_session_keeps_its_newest_pictures(store: Store) -> None:
     with pytest.raises(UnknownImage):
         await store.sessions.find_image(session, refs[2].sha256)
     assert await store.sessions.find_image(session, refs[3].sha256) == refs[3]
+
+
+async def test_the_replay_keeps_the_longest_answer_from_its_first_event(store: Store) -> None:
+    policy, session, asked = TurnPolicy(), await store.sessions.create(), turn()
+    await store.turns.submit(session, asked, 8)
+    claimed, pieces = await claim(store, session), round(policy.turn_timeout_s / policy.flush_s)
+    for start in range(1, pieces, 500):
+        told = [Renewal(claimed, [delta(session, asked, seq)], 60) for seq in range(start, start + 500)]
+        assert await store.turns.renew(told, 60) == [0] * 500
+    glance = await store.turns.glance(session, asked.id, "-", 60)
+    assert [event.seq for event in glance.events] == list(range(1, pieces + 1))
 
 
 async def test_who_looks_at_a_turn_is_not_told_the_replay_of_earlier_ones(store: Store) -> None:

@@ -273,6 +273,8 @@ def test_server_frames() -> None:
     done = TurnCompleted(**place, text="A cat.", html="", confidence=0.3, suggestions=("Where?",))  # type: ignore[arg-type]
     listed_answer = wire.turn_to_dict(answer_turn(done, 1.0))
     assert (listed_answer["confidence"], listed_answer["suggestions"]) == (0.3, ["Where?"])
+    stopped = TurnCancelled(**place, text="", html="")  # type: ignore[arg-type]
+    assert wire.turn_to_dict(answer_turn(stopped, 1.0))["html"] == "", "as its event said"
     choice = ModelChoice({"m": FakeChatModel(), "n": FakeChatModel()})
     ready = json.loads(wire.ready_frame(Session(SESSION, waiting=(turn,)), choice, Limits(ImageLimits(max_bytes=5))))
     assert ready["model"] == "m"

@@ -89,6 +89,16 @@ async def test_streams_text_then_metadata(chat: VisavisChatModel) -> None:
     assert "".join(str(chunk.content) for chunk in chunks) == whole.content
 
 
+async def test_speaks_plain_words_then_what_the_last_chunk_says(chat: VisavisChatModel) -> None:
+    pieces = [piece async for piece in chat.speak(showing(RED), temperature=1.0, seed=1)]
+    *words, last = [piece for piece in pieces if isinstance(piece, str) or piece.usage_metadata]
+    chunks = [chunk async for chunk in chat.astream(showing(RED), temperature=1.0, seed=1)]
+    assert words == [chunk.content for chunk in chunks[:-1] if chunk.content]
+    assert isinstance(last, AIMessageChunk)
+    assert (last.content, last.response_metadata) == (chunks[-1].content, chunks[-1].response_metadata)
+    assert last.usage_metadata == chunks[-1].usage_metadata
+
+
 async def test_a_picture_is_sent_once(chat: VisavisChatModel, engine: InferenceEngine, pictures: Pictures) -> None:
     first = await chat.ainvoke(showing(RED))
     await chat.ainvoke([*showing(RED), AIMessage(first.content), HumanMessage("is it a dog?")])
