@@ -18,8 +18,9 @@ from visavis.bot.openai_api.errors import ApiError
 MAX_STOP_STRINGS = 4
 Share = Annotated[float, Field(ge=0, le=1)]
 SessionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+MOST_TOKENS = 1_000_000
 TokenLimit = Annotated[
-    int, Field(ge=-1, le=1_000_000, description="Below 1 there is none, as LM Studio's clients say.")
+    int, Field(ge=-1, le=2**31 - 1, description="Below 1 there is none, as LM Studio's clients say.")
 ]
 _FIELD = re.compile(r"(?!str$)[a-z0-9_]+")
 B = TypeVar("B", bound=BaseModel)
@@ -54,7 +55,7 @@ class Extension(Body):
 class StreamOptions(Body):
     """`include_usage`: one more chunk at the end of a stream, with the number of tokens."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class ResponseFormat(Body):
@@ -119,7 +120,7 @@ class ChatRequest(Body):
 
     def _most_tokens(self) -> int | None:
         given = (self.max_completion_tokens, self.max_tokens)
-        return next((most for most in given if most is not None and most > 0), None)
+        return next((min(most, MOST_TOKENS) for most in given if most is not None and most > 0), None)
 
 
 class EmbeddingsRequest(Body):

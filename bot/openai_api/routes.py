@@ -109,7 +109,7 @@ class OpenAiApi:
         session = _session_of(request, body)
         self._manager.rates.take(Action.TURN, session or "", counted_address(request))
         answer = await self._answer(body, session, _key_of(request))
-        usage = body.stream_options is not None and body.stream_options.include_usage
+        usage = body.stream_options is not None and body.stream_options.include_usage is True
         writer = CompletionWriter(f"chatcmpl-{uuid.uuid4().hex}", name, include_usage=usage)
         running = object()
         self._running.add(running)

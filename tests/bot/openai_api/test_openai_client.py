@@ -127,6 +127,24 @@ async def test_every_parameter_reaches_the_engine(client: AsyncOpenAI, engine: S
     assert engine.asked[0].region.w == 0.5
     await client.chat.completions.create(model=MODEL, messages=messages, max_tokens=3, stop="x", top_p=0)
     assert (engine.asked[1].sampling.max_new_tokens, engine.asked[1].sampling.stop) == (3, ("x",))
+    await client.chat.completions.create(model=MODEL, messages=messages, max_tokens=2**31 - 1)  # "as long as you like"
+    assert engine.asked[2].sampling.max_new_tokens == 1_000_000
+
+
+async def test_fields_that_say_nothing_change_nothing(client: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    named = "temperature top_p n stop seed max_tokens max_completion_tokens logit_bias user tools tool_choice metadata"
+    named += " store response_format logprobs modalities reasoning_effort visavis"
+    nothing = dict.fromkeys(named.split())
+    extra: Any = {**nothing, "functions": [], "stream_options": {"include_usage": None}}
+    said: Any = {"role": "assistant", "content": None, "refusal": None, "audio": None, "tool_calls": None}
+    content: Any = [
+        {"type": "text", "text": "What is this?", "image_url": None},
+        {"type": "image_url", "image_url": {"url": data_url(picture()), "detail": None}, "text": None},
+    ]
+    messages: Any = [{"role": "user", "content": "Hi", "name": None}, said, {"role": "user", "content": content}]
+    await client.chat.completions.create(model=MODEL, messages=messages, extra_body=extra)
+    assert engine.asked[0].question == "What is this?"
+    assert engine.asked[0].image == stored_id(picture())
 
 
 async def test_the_whole_conversation_comes_with_the_request(client: AsyncOpenAI, engine: ScriptedEngine) -> None:
