@@ -190,7 +190,7 @@ class VisavisChatModel(StreamedChatModel):
     async def _ask(
         self, request: GenerationRequest, inline: Mapping[str, bytes]
     ) -> AsyncGenerator[GenerationChunk, None]:
-        """Ask; if the model does not hold the picture, send it and ask once more."""
+        """Ask; if the model does not hold the pictures, send them and ask once more."""
         try:
             async with contextlib.aclosing(self._backend.stream(request)) as chunks:
                 async for chunk in chunks:
@@ -198,10 +198,24 @@ class VisavisChatModel(StreamedChatModel):
                 return
         except UnknownImage as error:
             missing = error.images
-        await self._send(missing, inline)
+        request = await self._sent(request, missing, inline)
         async with contextlib.aclosing(self._backend.stream(request)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def _sent(
+        self, request: GenerationRequest, images: Sequence[str], inline: Mapping[str, bytes]
+    ) -> GenerationRequest:
+        """The request once its pictures are sent; one that is gone from a long conversation is no reason to fail."""
+        gone = set()
+        for sha256 in images:
+            try:
+                await self._send([sha256], inline)
+            except Exception as error:
+                if sha256 == request.image or getattr(error, "code", None) != UnknownImage.code:
+                    raise
+                gone.add(sha256)
+        return request.without(gone) if gone else request
 
     async def _send(self, images: Sequence[str], inline: Mapping[str, bytes]) -> None:
         for sha256 in images:

@@ -6,8 +6,8 @@ It knows no model and no messages; ranges are checked here, so that whoever make
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -136,6 +136,14 @@ class GenerationRequest:
         if self.deadline_s is not None:
             _check("deadline_s", self.deadline_s, 0.0, 86_400.0)
         object.__setattr__(self, "dialogue", self.dialogue or tuple(self._dialogue()))
+
+    def without(self, images: Collection[str]) -> GenerationRequest:
+        """The same where older pictures cannot be shown any more."""
+        left = (
+            replace(one, parts=tuple(part for part in one.parts if isinstance(part, str) or part.sha256 not in images))
+            for one in self.dialogue
+        )
+        return replace(self, dialogue=tuple(one for one in left if one.parts))
 
     def _dialogue(self) -> Iterator[Message]:
         """The picture comes with the first question: history counts from where it was shown."""

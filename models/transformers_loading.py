@@ -14,6 +14,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from visavis.models.chat_templates import first_line
 from visavis.models.errors import ModelError
 from visavis.models.loading import pick_device
 from visavis.models.transformers_engine import TransformersEngine
@@ -45,9 +46,9 @@ def load_transformers_engine(
         return TransformersEngine(
             model, processor, model_name=model_name, max_queue=max_queue, max_new_tokens=max_new_tokens
         )
-    except ModelError as error:
+    except Exception as error:  # processors of strangers as well
         hint = "" if find_spec("torchvision") else "; it may need torchvision: pip install 'visavis[vision]'"
-        raise ModelError(f"the processor of {place} fails on a question ({error}){hint}") from error
+        raise ModelError(f"the processor of {place} fails on a question ({first_line(error)}){hint}") from error
 
 
 def _load(place: str, device: torch.device, bits: str) -> Any:
@@ -72,8 +73,7 @@ def _explained(place: str, error: Exception) -> str:
         return f"there are no weights in {place}: expected *.safetensors (other formats can run code and are not read)"
     if _wants_own_code(place):
         return f"{place} comes with code of its own, which is not run; only models that transformers knows are"
-    first = (words.strip() or type(error).__name__).splitlines()[0]
-    return f"{place} cannot be loaded as an image-text-to-text model: {first}"
+    return f"{place} cannot be loaded as an image-text-to-text model: {first_line(error)}"
 
 
 def _wants_own_code(place: str) -> bool:

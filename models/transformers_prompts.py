@@ -6,6 +6,7 @@ our own; what people write is never looked at for that.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -208,5 +209,7 @@ def _image_tokens(processor: Any, config: Any) -> list[int]:
 
 def _window(config: Any) -> int | None:
     """How many tokens fit, as far as the checkpoint says so."""
-    text = config.get_text_config(decoder=not config.is_encoder_decoder)
-    return getattr(text, "max_position_embeddings", None)
+    with contextlib.suppress(ValueError):  # several parts of it read words
+        text = config.get_text_config(decoder=not config.is_encoder_decoder)
+        return getattr(text, "max_position_embeddings", None)
+    return None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import uvicorn
 from api_server import chat_model, data_url, picture
+from langchain_core.messages import AIMessage, HumanMessage
 from openai import AsyncOpenAI
 from running_gateway import RunGateway, listening, serving
 from scripted_engine import ScriptedEngine
@@ -19,6 +20,7 @@ from visavis.bot.app import create_app
 from visavis.bot.cli import app
 from visavis.bot.client import ChatClient
 from visavis.bot.settings import Settings
+from visavis.dialogue.errors import UnknownImage
 from visavis.dialogue.events import TurnCompleted
 from visavis.dialogue.images import normalise_image
 from visavis.dialogue.limits import ImageLimits
@@ -101,6 +103,28 @@ async def test_a_conversation_keeps_its_pictures_and_begins_with_instructions(
     assert {image for message in third.dialogue for image in message.images} == {RED.sha256, BLUE.sha256, GREEN.sha256}
     assert [end.usage.images for end in ends] == [2, 3, 3]
     assert [end.usage.image_tokens for end in ends] == [18, 27, 27]
+
+
+class Sources:
+    """One picture is left of two."""
+
+    async def read(self, sha256: str) -> bytes:
+        if sha256 != BLUE.sha256:
+            raise UnknownImage("This picture is gone.")
+        return normalise_image(picture("blue"), ImageLimits()).data
+
+
+async def test_an_older_picture_that_is_gone_fails_no_question(engine: ScriptedEngine) -> None:
+    model = chat_model(engine, Sources())
+
+    def shown(color: Shown) -> HumanMessage:
+        return HumanMessage([{"type": "image", "file_id": color.sha256}, text("What is it?")])
+
+    await model.ainvoke([shown(RED), AIMessage("A square."), shown(BLUE)])
+    first, _, last = engine.asked[-1].dialogue
+    assert (first.parts, last.parts) == (("What is it?",), (BLUE, "What is it?"))
+    with pytest.raises(UnknownImage):
+        await model.ainvoke([shown(BLUE), AIMessage("A square."), shown(RED)])
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tiny_checkpoint import drawn_picture, until
 from visavis.models.chat_model import VisavisChatModel
 from visavis.models.errors import BadRequest, Busy, ModelError, TextTooLong, UnknownImage
 from visavis.models.generation import FinishReason, GenerationRequest, Message, SamplingParameters, Shown
+from visavis.models.model_server import open_engine
 from visavis.models.transformers_engine import TransformersEngine
 from visavis.models.transformers_loading import load_transformers_engine
 from visavis.models.transformers_prompts import Prompts
@@ -97,6 +98,11 @@ async def test_all_pictures_are_looked_at_and_counted(engine: TransformersEngine
         await engine.generate(asked("0" * 64))
     assert list(unknown.value.images) == ["0" * 64]
     assert "all pictures" in engine.told
+
+
+def test_a_model_server_says_at_its_start_what_the_model_takes(llava: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_engine(["--model", f"hf:{llava}", "--name", "tiny"]):
+        assert "tiny: it looks at all pictures of a conversation" in capsys.readouterr().err
 
 
 async def test_an_answer_ends_where_the_model_can_read_no_more(tmp_path: Path) -> None:

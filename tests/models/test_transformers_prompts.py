@@ -69,6 +69,15 @@ def test_all_pictures_of_a_conversation_are_shown_where_they_came_up() -> None:
     assert words(prompt).replace("\nuser", "user").replace("\nassistant", "assistant").strip() == expected
 
 
+@pytest.mark.parametrize("family", ["gemma3", "idefics3", "mllama", "ovis2"])
+def test_families_that_take_several_pictures_are_found_out(family: str) -> None:
+    prompts = Prompts(*parts(family))
+    one, _ = make(prompts, asked(user(A, "What is it?")))
+    three, read = make(prompts, asked(SYSTEM, user(A, "What is it?"), said("A dog."), user(B, C, "And these?")))
+    assert prompts.several_pictures and prompts.without_picture and read == [A, B, C]
+    assert three.image_tokens == 3 * one.image_tokens > 0
+
+
 def test_a_model_of_one_picture_gets_the_one_that_is_meant() -> None:
     prompts = Prompts(*parts("blip-2"))
     prompt, read = make(prompts, asked(user(A, B, "What is it?"), said("A dog."), user("Is it big?")))

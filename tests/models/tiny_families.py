@@ -11,18 +11,12 @@ import transformers as t
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "<end_of_utterance>", "<fake_token_around_image>"]
-SPECIAL += [
-    "<global-img>",
-    "[IMG]",
-    "[IMG_BREAK]",
-    "[IMG_END]",
-    "<start_of_image>",
-    "<end_of_image>",
-    "<image_soft_token>",
-]
-SPECIAL += ["[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"]
-SPECIAL += [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+_NAMES = """
+<pad> <s> </s> <unk> <image> <end_of_utterance> <fake_token_around_image> <global-img> [IMG] [IMG_BREAK] [IMG_END]
+<start_of_image> <end_of_image> <image_soft_token> <|image|> <|python_tag|> <IMG_START> <IMG_ATOM> <IMG_GRID> <IMG_COL>
+<IMG_ROW> <IMG_END> [CLS] [SEP] [PAD] [UNK] [MASK]
+"""
+SPECIAL = _NAMES.split() + [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {% for c in m.content %}{% if c.type == 'image' %}IMAGE_TOKEN"
     "{% else %}{{ c.text }}{% endif %}{% endfor %}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
@@ -166,6 +160,53 @@ def git() -> tuple[Any, Any]:
     return t.GitForCausalLM(config), t.GitProcessor(images, words)
 
 
+def mllama() -> tuple[Any, Any]:
+    vision = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_global_layers": 1,
+        "attention_heads": 4, "vision_output_dim": 64, "image_size": SIZE, "patch_size": PATCH, "max_num_tiles": 2,
+        "intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]],
+    }  # fmt: skip
+    text = {name: size for name, size in TEXT.items() if name != "head_dim"} | {"cross_attention_layers": [1]}
+    rope = {"rope_type": "default", "rope_theta": 10_000.0}
+    config = t.MllamaConfig(
+        vision_config=vision,
+        text_config={**text, **VOCABULARY, "rope_parameters": rope},
+        image_token_index=IDS["<|image|>"],
+    )
+    images = t.MllamaImageProcessorPil(size=SQUARE["size"], max_image_tiles=2)
+    processor = t.MllamaProcessor(images, tokenizer(), chat_template=template("<|image|>"))
+    return t.MllamaForConditionalGeneration(config), processor
+
+
+def ovis2() -> tuple[Any, Any]:
+    marks = [IDS[f"<IMG_{part}>"] for part in ("START", "GRID", "COL", "ROW", "END")]
+    config = t.Ovis2Config(
+        vision_config={**VISION, "image_size": SIZE, "patch_size": PATCH, "vocab_size": 64, "hidden_stride": 1},
+        text_config=t.Qwen2Config(**TEXT, **VOCABULARY).to_dict(), image_token_id=IDS["<IMG_ATOM>"],
+        visual_indicator_token_ids=marks, vocab_size=len(IDS), hidden_size=32,
+    )  # fmt: skip
+    images = t.Ovis2ImageProcessorPil(**SQUARE, crop_to_patches=False)
+    processor = t.Ovis2Processor(images, tokenizer(), image_seq_length=4, chat_template=template("<image>"))
+    return t.Ovis2ForConditionalGeneration(config), processor
+
+
+def florence2() -> tuple[Any, Any]:
+    ids = {name: IDS["</s>"] for name in ("eos_token_id", "decoder_start_token_id")}
+    text = t.BartConfig(
+        vocab_size=len(IDS), d_model=32, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=64, decoder_ffn_dim=64,
+        encoder_attention_heads=2, decoder_attention_heads=2, pad_token_id=IDS["<pad>"], bos_token_id=IDS["<s>"], **ids,
+    )  # fmt: skip
+    groups = {"depths": (1,) * 4, "embed_dim": (8, 8, 8, 16), "num_heads": (1, 1, 1, 2), "num_groups": (1, 1, 1, 2)}
+    config = t.Florence2Config(
+        text_config=text.to_dict(), vision_config={**groups, "window_size": 4, "projection_dim": 32},
+        image_token_id=IDS["<image>"],
+    )  # fmt: skip
+    images = t.CLIPImageProcessorPil(size={"height": 64, "width": 64}, do_center_crop=False)
+    images.image_seq_length = 5
+    words = tokenizer(extra_special_tokens={"image_token": "<image>"})
+    return t.Florence2ForConditionalGeneration(config), t.Florence2Processor(images, words)
+
+
 FAMILIES: Mapping[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava,
     "paligemma": paligemma,
@@ -175,6 +216,9 @@ FAMILIES: Mapping[str, Callable[[], tuple[Any, Any]]] = {
     "idefics3": idefics3,
     "mistral3": mistral3,
     "git": git,
+    "mllama": mllama,
+    "ovis2": ovis2,
+    "florence2": florence2,
 }
 
 
@@ -183,8 +227,8 @@ def make(family: str) -> tuple[Any, Any]:
     torch.manual_seed(1)
     model, processor = FAMILIES[family]()
     with torch.no_grad():
-        for weights in model.parameters():
-            if weights.dim() > 1:
+        for name, weights in model.named_parameters():
+            if weights.dim() > 1 or "gate" in name:
                 weights.normal_(std=0.3)
     return model.train(False), processor
 
