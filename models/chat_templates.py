@@ -68,26 +68,29 @@ class ChatTemplate:
         self._token = str(getattr(processor, "image_token", None) or "<image>")
         self._form = lru_cache(self._find_form)
         self.several_pictures = self._form(False, 3) is not None
-        if not self.several_pictures and self._form(False, 1) is None:
+        self.reads_dialogue = self.several_pictures or self._form(False, 1) is not None
+        if not self.reads_dialogue and self._form(False, 1, alone=True) is None:
             raise ModelError(self._problem)
-        self.without_picture = self._form(False, 0) is not None
-        form = self._form(True, 1) or self._form(True, 0)
+        self.without_picture = self.reads_dialogue and self._form(False, 0) is not None
+        form = self._form(True, 1, alone=not self.reads_dialogue)
         self.has_system = form is not None and form.system != "folded"
 
     def encode(self, turns: Sequence[Message], pictures: Sequence[Any]) -> Mapping[str, Any]:
-        """Turns of `turns_of` with their pictures in order, as tensors."""
+        """Turns of `turns_of` with their pictures in order, as tensors. If the template reads no dialogues, there is a
+        question alone, perhaps with instructions."""
         has_system = turns[0].role == "system"
         # Whether there are two pictures or ten makes no difference to a template.
-        form = self._form(has_system, 3 if len(pictures) > 1 else len(pictures)) or Form(True, "folded")
+        number = 3 if len(pictures) > 1 else len(pictures)
+        form = self._form(has_system, number, alone=not self.reads_dialogue) or Form(True, "folded")
         return self._tensors(form, self._text(form, turns), pictures)
 
-    def _find_form(self, has_system: bool, pictures: int) -> Form | None:
+    def _find_form(self, has_system: bool, pictures: int, alone: bool = False) -> Form | None:
         self._problem = ""
         for form in _FORMS:
             if (not has_system and form.system == "folded") or (not pictures and not form.nested):
                 continue
             try:
-                self._try(form, has_system, pictures)
+                (self._try_alone if alone else self._try)(form, has_system, pictures)
                 return form
             except Exception as error:  # templates and processors of strangers raise anything
                 logger.debug("%s pictures, %s: %s", pictures, form, error)
@@ -103,6 +106,17 @@ class ChatTemplate:
         fewer = [(first - 1, last)] * (first > 0) + [(first, 0)] * (last > 0)
         if any(len(text) <= len(self._text(form, list(_probe(has_system, *counts)))) for counts in fewer):
             raise ValueError("the template shows no picture, or not all of them")
+        self._try_pictures(form, text, pictures)
+
+    def _try_alone(self, form: Form, has_system: bool, pictures: int) -> None:
+        """Some templates write one question, and those of readers of documents not even that."""
+        *before, asked = _probe(has_system, 0, pictures)
+        text = self._text(form, [*before[:has_system], asked])
+        if "'type':" in text or (has_system and _SYSTEM not in text):
+            raise ValueError(f"the template printed something: {text!r}")
+        self._try_pictures(form, text, pictures)
+
+    def _try_pictures(self, form: Form, text: str, pictures: int) -> None:
         inputs = self._tensors(form, text, [blank_picture()] * pictures)
         if pictures and self._image_tokens and not count(inputs, self._image_tokens):
             raise ValueError("no picture reaches the model")

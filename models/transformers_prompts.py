@@ -87,9 +87,13 @@ class Prompts:
         """Whether it can be asked about nothing to see."""
         return self._template is not None and self._template.without_picture
 
+    @property
+    def _reads_dialogue(self) -> bool:
+        return self._template is not None and self._template.reads_dialogue
+
     def told(self) -> str:
         """What is different with this model, in a sentence."""
-        if self._template is None:
+        if self._template is None or not self._reads_dialogue:
             return "it looks at one picture and is asked the question alone, without earlier ones or system prompts"
         system = "system prompts" if self._template.has_system else "system prompts (in the first question)"
         if self.several_pictures:
@@ -109,7 +113,7 @@ class Prompts:
             TextTooLong: the question alone does not fit. What `read` raises.
         """
         turns = turns_of(request, several=self.several_pictures, harmless=self._harmless)
-        if self._template is None:
+        if not self._reads_dialogue:
             turns = turns[-1:] if request.image is None else [_with(request.image, turns)]
         about = [part for part in turns[-1].parts if isinstance(part, Shown)] or [
             part for turn in turns for part in turn.parts if isinstance(part, Shown) and part.sha256 == request.image

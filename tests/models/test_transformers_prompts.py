@@ -104,6 +104,13 @@ def test_a_template_that_would_lose_pictures_gets_one_and_what_was_said_about_it
     assert "A cat." in words(prompt) and "A dog." not in words(prompt)
 
 
+def test_a_template_of_one_question_is_asked_that_alone() -> None:
+    prompts = Prompts(*parts(template="<image>{{ messages[-1].content[-1].text }} Answer:"))
+    prompt, read = make(prompts, asked(SYSTEM, user(A, "What is it?"), said("A dog."), user("Is it big?")))
+    assert words(prompt).removeprefix("<s>") == "<image>Is it big? Answer:"
+    assert read == [A] and "question alone" in prompts.told() and not prompts.without_picture
+
+
 LOOP = tiny_families.template("<image>")
 REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + LOOP
 FORGETS = LOOP.replace("in messages %}", "in messages if m.role != 'system' %}", 1)
