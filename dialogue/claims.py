@@ -24,6 +24,9 @@ class Claim:
     before: Session | None = None
 
 
+READ = 3  # what the store answers to a renewal when somebody in another process reads the replay
+
+
 class Record(IntEnum):
     """What came of recording the end of a turn: the claim was lost; no turn waits after it; perhaps others do."""
 

@@ -57,14 +57,15 @@ class TurnPolicy:
     """How a turn is run and watched over.
 
     lease_s: how long a session stays with a process that went silent; renew_s must be well below it.
-    flush_s: least time between two replay writes of a turn. poll_s: how often a turn run elsewhere is looked at.
-    sweep_s: how often turns left behind by a dead process are looked for. watch_s: how long a turn that nobody follows
-    goes on.
+    flush_s: least time between two replay writes of a turn, unread_flush_s: while no other process reads them.
+    poll_s: how often a turn run elsewhere is looked at. sweep_s: how often turns left behind by a dead process are
+    looked for. watch_s: how long a turn that nobody follows goes on.
     """
 
     lease_s: float = 6.0
     renew_s: float = 1.0
     flush_s: float = 0.1
+    unread_flush_s: float = 0.5
     poll_s: float = 0.1
     sweep_s: float = 3.0
     turn_timeout_s: float = 300.0

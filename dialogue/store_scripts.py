@@ -91,7 +91,8 @@ end
 """
 
 # ARGV fence nonce lease_ms turn seq events grace_s most watch_ms -> -1 lost | 1 somebody asked to stop | 2 nobody has
-# watched for a while | 0 go on. `watch_ms` is empty where nobody watches in the process that asks.
+# watched for a while | 3 go on, somebody reads the replay | 0 go on. `watch_ms` is empty where nobody watches in the
+# process that asks; `watched` is 2 when somebody in another one has looked since.
 RENEW = (
     KEYS
     + _REPLAY
@@ -100,9 +101,10 @@ if redis.call('HGET', meta, 'holder') ~= ARGV[2] then return -1 end
 redis.call('SET', lease, ARGV[2], 'PX', ARGV[3])
 if ARGV[6] ~= '' then replay(ARGV[1], ARGV[5], ARGV[4], ARGV[6], ARGV[7], ARGV[8]) end
 if redis.call('SISMEMBER', control, ARGV[4]) == 1 then return 1 end
+local seen = redis.call('GET', watched)
 if ARGV[9] ~= '' then redis.call('SET', watched, 1, 'PX', ARGV[9])
-elseif redis.call('EXISTS', watched) == 0 then return 2 end
-return 0
+elseif not seen then return 2 end
+return seen == '2' and 3 or 0
 """
 )
 
@@ -193,7 +195,7 @@ return redis.call('LLEN', queue) > 0 and 2 or 1
 GLANCE = (
     KEYS
     + """
-redis.call('PEXPIRE', watched, ARGV[3])
+redis.call('SET', watched, 2, 'XX', 'PX', ARGV[3])
 local held, since, replayed = redis.call('HMGET', meta, 'running', 'attempt', 'fence'), ARGV[2], {}
 local finished = redis.call('HEXISTS', index, ARGV[1])
 if held[1] == ARGV[1] and since == '-' then since = held[3] .. '-0' end

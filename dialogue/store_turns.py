@@ -94,7 +94,8 @@ class TurnStore:
 
     async def renew(self, renewals: Sequence[Renewal], lease_s: float) -> list[int | None]:
         """Renew claims in one round trip. For each, 0: go on, 1: somebody asked to stop, 2: nobody has watched for as
-        long as was said when somebody last did, -1: the claim is lost, None: the store refused."""
+        long as was said when somebody last did, 3: go on, somebody reads the replay, -1: the claim is lost, None: the
+        store refused."""
         pipe = self._redis.pipeline(transaction=False)
         for renewal in renewals:
             keys = session_keys(renewal.claim.session)

@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 
 from visavis.dialogue.answering import DIED_TWICE, Answer
 from visavis.dialogue.claim_keeper import ClaimKeeper
-from visavis.dialogue.claims import Claim, Record, Renewal
+from visavis.dialogue.claims import READ, Claim, Record, Renewal
 from visavis.dialogue.context import Budget, build_messages
 from visavis.dialogue.errors import ErrorCode, StoreUnavailable, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent, TurnRestarted
@@ -28,6 +28,8 @@ from visavis.dialogue.turn_log import TurnLog, first_events
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+_READERS_STAY_S = 1.0
 
 
 class _Stop(Enum):
@@ -67,7 +69,7 @@ class TurnRun:
         self._answer = Answer(log, claim.attempt, claim.turn.at)
         self._owner = ""
         self._others_wait = True  # unless it is known that they do not
-        self._renewed = float("-inf")
+        self._renewed = self._read = float("-inf")
         self._stop: _Stop | None = None
         self._answering: asyncio.Task[FinalEvent] | None = None
 
@@ -151,8 +153,9 @@ class TurnRun:
 
     def renewal(self) -> Renewal | None:
         """What the claim needs now, if anything: new pieces of the replay, or a longer lease."""
-        now = time.monotonic()
-        if not self._answer.unsaved and now - self._renewed < self._policy.renew_s:
+        now, policy = time.monotonic(), self._policy
+        flush_s = policy.flush_s if now - self._read < _READERS_STAY_S else policy.unread_flush_s
+        if now - self._renewed < (flush_s if self._answer.unsaved else policy.renew_s):
             return None
         self._renewed = now
         watch_s = self._policy.watch_s if self._log.followers else None
@@ -161,7 +164,9 @@ class TurnRun:
     def take_renewed(self, renewal: Renewal, answer: int) -> None:
         """The store has answered a renewal, as `TurnStore.renew` tells."""
         del self._answer.unsaved[: len(renewal.events)]
-        if answer:
+        if answer == READ:
+            self._read = time.monotonic()
+        elif answer:
             self._end(_Stop.LOST if answer < 0 else _Stop.CANCELLED)
 
     async def _finish(self, final: FinalEvent, ended: Ended) -> None:

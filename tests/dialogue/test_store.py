@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from visavis.dialogue import store_sessions, store_turns
-from visavis.dialogue.claims import Claim, Renewal
+from visavis.dialogue.claims import READ, Claim, Renewal
 from visavis.dialogue.errors import BadRequest, Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
 from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnCompleted
 from visavis.dialogue.images import NormalisedImage
@@ -418,6 +418,18 @@ async def test_a_session_keeps_its_newest_pictures(store: Store) -> None:
     with pytest.raises(UnknownImage):
         await store.sessions.find_image(session, refs[2].sha256)
     assert await store.sessions.find_image(session, refs[3].sha256) == refs[3]
+
+
+async def test_who_runs_a_turn_is_told_when_somebody_elsewhere_reads_it(store: Store) -> None:
+    session, asked = await store.sessions.create(), turn()
+    await store.turns.submit(session, asked, 8)
+    claimed = await claim(store, session)
+    assert await renew(store, claimed, []) == 0
+    await store.turns.glance(session, asked.id, "-", 60)
+    assert [await renew(store, claimed, []) for _ in range(2)] == [READ, 0], "once for each look"
+    await store.turns.glance(session, asked.id, "-", 60)
+    unfollowed = Renewal(claimed, [], None)
+    assert await store.turns.renew([unfollowed], 5) == [READ], "who looks is enough to go on"
 
 
 async def test_the_replay_keeps_the_longest_answer_from_its_first_event(store: Store) -> None:

@@ -71,6 +71,15 @@ async def test_the_replay_is_written_ten_times_a_second_however_many_words_come(
     assert len(written) < 100
 
 
+async def test_a_replay_that_nobody_reads_is_written_twice_a_second(store: Store, sent: list[str]) -> None:
+    manager = DialogueManager(store, Talkative(pieces=["word "] * 300), policy=TurnPolicy())
+    session = await manager.new_session()
+    started = time.monotonic()
+    await collect(manager.run_turn(session, command()))
+    passed_s = time.monotonic() - started
+    assert len([one for one in sent if scripts.RENEW in one]) <= passed_s / 0.5 + 2
+
+
 async def test_the_replays_of_turns_that_run_at_once_are_written_together(store: Store, sent: list[str]) -> None:
     manager = DialogueManager(store, Talkative(pieces=["word "] * 100), policy=TurnPolicy())
     sessions = [await manager.new_session() for _ in range(10)]
@@ -80,4 +89,4 @@ async def test_the_replays_of_turns_that_run_at_once_are_written_together(store:
     assert all(len(events) == 102 for events in heard)
     written = [one for one in sent if scripts.RENEW in one]
     assert len(written) <= passed_s / 0.1 + 2
-    assert max(one.count(scripts.RENEW) for one in written) == len(sessions)
+    assert max(one.count(scripts.RENEW) for one in written) >= len(sessions) / 2
