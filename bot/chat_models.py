@@ -99,13 +99,14 @@ def named_models(settings: Settings) -> tuple[str, ...]:
 
 
 def told_at_start(settings: Settings) -> list[str]:
-    """What is different with models of somebody else's, a sentence each; LangChain, which takes a second to import, is
-    imported for those alone.
+    """What is different with models of somebody else's, and which reads no instructions, a sentence each; LangChain,
+    which takes a second to import, is imported for those alone.
 
     Raises:
         ModelNotFound: one of them cannot be used.
     """
-    if all(remote(name) is None for name in named_models(settings)) and not settings.fallback:
+    ours_alone = all(remote(name) is None for name in named_models(settings))
+    if ours_alone and not settings.fallback and not settings.instructions:
         return []
     from visavis.bot.model_offer import start_lines
 

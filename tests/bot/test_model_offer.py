@@ -20,9 +20,10 @@ from wire_client import FINAL, Frame, WireClient
 
 from visavis.bot import model_offer
 from visavis.bot.app import create_app
-from visavis.bot.chat_models import ModelNotFound
+from visavis.bot.chat_models import ModelNotFound, told_at_start
 from visavis.bot.model_offer import create_chat_models, start_lines
 from visavis.bot.settings import Settings, load_settings
+from visavis.dialogue.context import Budget
 
 ANSWER = "a red square on white "
 
@@ -186,6 +187,23 @@ def test_people_are_told_at_start_what_leaves_the_machine(settings: Settings, mo
     assert "VISAVIS_INSTRUCTIONS are not for visavis-embedded" in told
     assert "next one is: visavis-embedded" in told
     assert "secret" not in told + "\n".join(start_lines(far)) + repr(far)
+
+
+def test_instructions_are_for_checkpoints_of_others_and_not_for_ours(settings: Settings) -> None:
+    assert told_at_start(changed(settings, instructions="Be kind.", model="hf:tiny/one")) == []
+    [line] = told_at_start(changed(settings, instructions="Be kind.", more_models=("hf:tiny/one",)))
+    assert "are not for visavis-embedded:" in line
+
+
+def test_more_of_a_conversation_is_sent_to_checkpoints_of_others(settings: Settings) -> None:
+    urls = {"embedded": "unix:///a.sock", "hf:tiny/one": "unix:///b.sock"}
+    both = changed(settings, more_models=("hf:tiny/one",), model_urls=urls)
+    tokens = [Budget().of(model).tokens for model in create_chat_models(both, _NoImages()).choice.models.values()]
+    assert tokens == [2_048, 32_768]
+    asked_for = create_chat_models(changed(both, context_tokens=500), _NoImages()).choice.models.values()
+    assert [Budget(tokens=500).of(model).tokens for model in asked_for] == [500, 500]
+    spare = create_chat_models(changed(both, model="hf:tiny/one", fallback=("embedded",)), _NoImages())
+    assert Budget().of(spare.choice.models["one"]).tokens == 32_768
 
 
 def test_nothing_is_sent_away_unless_somebody_chose_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
