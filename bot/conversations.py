@@ -5,6 +5,8 @@ Talks to nobody when it is made; everything is opened by entering it.
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from types import TracebackType
 
 from langchain_core.language_models import BaseChatModel
@@ -15,6 +17,7 @@ from visavis.bot.instruments import Instruments
 from visavis.bot.model_offer import ModelOffer, create_chat_models
 from visavis.bot.settings import Settings
 from visavis.dialogue.context import CONTEXT_TOKENS, Budget
+from visavis.dialogue.errors import StoreTooNew, StoreUnavailable
 from visavis.dialogue.image_worker import ImageWorkers
 from visavis.dialogue.limits import Persona
 from visavis.dialogue.manager import DialogueManager
@@ -22,7 +25,23 @@ from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.store import open_store
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
+_LOOK_S = 2.0
 VARIATION = {"temperature": 0.5, "top_p": 0.8}  # of an answer that is asked for again
+
+
+async def refuse_newer_store(settings: Settings) -> None:
+    """End the process with a sentence when a later version has used the store; one that does not answer may come."""
+    store = open_store(settings.redis_url or DEFAULT_REDIS_URL)
+    try:
+        async with asyncio.timeout(_LOOK_S):
+            await store.ping()
+    except StoreTooNew as error:
+        print(f"visavis: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except (StoreUnavailable, TimeoutError):
+        pass
+    finally:
+        await store.aclose()
 
 
 class Conversations:

@@ -128,7 +128,7 @@ async def _remote_store(url: str) -> Finding:
         await store.ping()
         return Finding("store", Verdict.OK, "the server of --redis-url answers")
     except DialogueError as error:
-        return Finding("store", Verdict.MISSING, f"the server of --redis-url does not answer: {error}")
+        return Finding("store", Verdict.MISSING, f"the server of --redis-url: {error}")
     finally:
         await store.aclose()
 

@@ -22,6 +22,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from visavis.bot.app import create_app, gateway_of
+from visavis.bot.conversations import refuse_newer_store
 from visavis.bot.server_protocols import PunctualHttp, WholesaleSockets
 from visavis.bot.settings import Settings, load_settings
 from visavis.models.errors import ModelError
@@ -115,6 +116,7 @@ def main(make_app: Callable[[Settings], Starlette] = create_app) -> None:
     descriptor = parser.parse_args().fd
     settings = load_settings()
     observe(settings)
+    asyncio.run(refuse_newer_store(settings))
     app = make_app(settings)
     gc.freeze()  # what was imported stays: to look through it for garbage would stop everybody for a fifth of a second
     with socket.socket(fileno=descriptor) as listener:

@@ -31,7 +31,7 @@ async def reached_store(settings: Settings) -> AsyncIterator[Store]:
     """The store of the settings; an embedded one is adopted from a running server, or started for the time being.
 
     Raises:
-        StoreError, StoreUnavailable: it cannot be reached.
+        StoreError, StoreUnavailable: it cannot be reached, or a later version has used it.
     """
     async with contextlib.AsyncExitStack() as stack:
         url = settings.redis_url
@@ -43,7 +43,7 @@ async def reached_store(settings: Settings) -> AsyncIterator[Store]:
             url = embedded.url
         store = open_store(url, ttl_s=settings.session_ttl_s)
         stack.push_async_callback(store.aclose)
-        await store.ping()
+        await store.open()
         yield store
 
 

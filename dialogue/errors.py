@@ -103,5 +103,13 @@ class StoreUnavailable(DialogueError):
     code = ErrorCode.STORE_UNAVAILABLE
 
 
+class OtherSchema(StoreUnavailable):
+    """A conversation is kept as another version of visavis keeps them."""
+
+
+class StoreTooNew(StoreUnavailable):
+    """A newer version of visavis has kept it; nothing was touched."""
+
+
 class InternalError(DialogueError):
     code = ErrorCode.INTERNAL_ERROR

@@ -6,12 +6,23 @@ place in several branches: `v:<turn>` names the group, `g:<group>` its turns, `t
 left at this turn.
 """
 
+from visavis.dialogue.store_records import SCHEMA
+
 KEY_NAMES = (
     *("meta", "turns", "index", "images", "queue", "live", "lease", "control", "versions", "shown", "watched"),
     "places",
 )
 
-KEYS = f"local {', '.join(KEY_NAMES)} = unpack(KEYS)\n"
+NAMES = f"local {', '.join(KEY_NAMES)} = unpack(KEYS)\n"
+
+# No script of another version touches a conversation: not this one's before the upgrade, and none once it is beyond.
+KEYS = (
+    NAMES
+    + f"""
+local kept_as = redis.call('HGET', meta, 'schema')
+if kept_as and kept_as ~= '{SCHEMA}' then return redis.error_reply('SCHEMA ' .. kept_as) end
+"""
+)
 
 PATH = """
 local function path()

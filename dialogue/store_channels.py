@@ -6,8 +6,9 @@ from typing import Any
 from redis.asyncio import Redis
 
 from visavis.dialogue import store_scripts as scripts
-from visavis.dialogue.store_client import run_script, session_key, store_errors
+from visavis.dialogue.store_client import session_key, store_errors
 from visavis.dialogue.store_jobs import JobStore
+from visavis.dialogue.store_upgrade import run_script
 
 # KEYS place  ARGV before session ttl_s -> the session that the place has now: this one, or that of who was first
 _BIND = """

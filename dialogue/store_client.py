@@ -6,7 +6,7 @@ them stand `visavis:image:<sha256>`, `visavis:person:<person>` and `visavis:acti
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,14 +14,16 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from visavis.dialogue.errors import StoreUnavailable, UnknownSession
+from visavis.dialogue.errors import OtherSchema, StoreTooNew, StoreUnavailable, UnknownSession
 from visavis.dialogue.store_branches import KEY_NAMES
+from visavis.dialogue.store_records import SCHEMA
 
 MONTH_S = 30 * 24 * 3600
 NEW_SESSION_TTL_S = 24 * 3600  # a page that was opened and left behind shall not stay for a month
 ACTIVE = "visavis:active"
+VERSION = "visavis:schema"  # of the store: the newest `version` that has used it; the oldest that is `left` in it
 ERRORS: Counter[str] = Counter()  # of this process, by the kind of error; they only grow
 
 
@@ -40,7 +42,7 @@ def connect(url: str) -> Redis:
     if url.endswith("?cluster=true"):
         # What the store uses of it is the same as of a client of one server.
         return cast(Redis, RedisCluster.from_url(url.partition("?")[0], max_connections=32, **patience))
-    pool = BlockingConnectionPool.from_url(url, max_connections=32, timeout=5, **patience)
+    pool = BlockingConnectionPool.from_url(url, max_connections=32, timeout=5, redis_connect_func=_let_in, **patience)
     pool.connection_class = type("StoreConnection", (_PacksInC, pool.connection_class), {})
     return Redis.from_pool(pool)
 
@@ -54,6 +56,30 @@ class _PacksInC:
         return packed
 
 
+class _NewerStore(RedisError):
+    """What every connection to a store of a newer version fails with."""
+
+
+async def _let_in(connection: Any) -> None:
+    """Greet the server and look whose the store is, before anything else is said on a new connection."""
+    try:
+        await connection.on_connect()
+        await connection.send_command("HGET", VERSION, "version")
+        version = await connection.read_response()
+    except BaseException:  # one that is cancelled here would stay open
+        await connection.disconnect(nowait=True)
+        raise
+    if int(version or 0) > SCHEMA:
+        raise _NewerStore
+
+
+def too_new() -> StoreTooNew:
+    return StoreTooNew(
+        f"A newer visavis has kept conversations in this store; this one, which reads those of schema {SCHEMA} and "
+        "before, leaves it as it is. Start the newer one, or restore a backup that is older."
+    )
+
+
 @contextmanager
 def store_errors() -> Iterator[None]:
     """Turn whatever redis-py raises into `StoreUnavailable`."""
@@ -65,10 +91,20 @@ def store_errors() -> Iterator[None]:
             raise asyncio.CancelledError from error
         if not isinstance(error, RedisError | OSError):
             raise
+        if isinstance(error, _NewerStore):
+            raise too_new() from error
+        if is_other_schema(error):
+            raise OtherSchema("This conversation is kept by another version of visavis; please try again.") from error
         ERRORS[type(error).__name__] += 1
         raise StoreUnavailable("The conversation store does not answer; please try again in a moment.") from error
     if _cancel_requests() > cancelled:  # redis-py waits by `wait_for`, which in Python 3.11 may swallow a cancellation
         raise asyncio.CancelledError
+
+
+def is_other_schema(answer: object) -> bool:
+    """Whether a script did nothing, since the conversation is not of this schema."""
+    said = str(answer).rpartition("caused error: ")[2]  # what comes before tells which command of a pipeline
+    return isinstance(answer, ResponseError) and said.startswith("SCHEMA ")
 
 
 def _cancel_requests() -> int:
@@ -94,22 +130,6 @@ def image_key(sha256: str) -> str:
 
 def person_key(person: str) -> str:
     return f"visavis:person:{person}"
-
-
-async def run_script(redis: Any, script: str, session: str, *args: str | int) -> Any:
-    """Run a script on the keys of a session."""
-    with store_errors():
-        return await redis.eval(script, len(KEY_NAMES), *session_keys(session), *args)
-
-
-async def run_scripts(redis: Any, session: str, *calls: Sequence[str | int]) -> list[Any]:
-    """Run scripts, each with its arguments, on the keys of a session: one after the other, in one round trip."""
-    pipe, keys = redis.pipeline(transaction=False), session_keys(session)
-    for script, *args in calls:
-        pipe.eval(script, len(keys), *keys, *args)
-    with store_errors():
-        answers: list[Any] = await pipe.execute()
-    return answers
 
 
 def unknown_session() -> UnknownSession:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from visavis.dialogue.events import Event, FinalEvent, event_from_dict, event_to_dict
 from visavis.dialogue.turns import Exchange, Feedback, Region, Role, Session, Status, Turn, answer_turn
 
-SCHEMA = 2
+SCHEMA = 2  # how a conversation is kept: what it was before, and how that becomes this, is told in `store_migrations`
 SHOWN_TURNS = 50
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -38,9 +38,9 @@ def dump_exchange(question: Turn, at: float, final: FinalEvent) -> str:
 
 
 def load_session(id: str, loaded: Sequence[Any]) -> Session | None:
-    """What the script LOAD gives; None for no session, or one that another version has written."""
+    """What the script LOAD gives; None for no session."""
     schema, owner, title, more, target, entries, others, queue, shown = loaded
-    if schema is None or int(schema) != SCHEMA:
+    if schema is None:
         return None
     return Session(
         id,

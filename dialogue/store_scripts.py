@@ -237,6 +237,9 @@ return gone
 """
 )
 
+# ARGV sha256 -> {schema, entry}
+FIND_IMAGE = KEYS + "return {kept_as, redis.call('HGET', images, ARGV[1])}"
+
 # ARGV field value [only when it is] -> 1 | 0 (unknown session, or the field is something else): nothing is made anew
 SET_META = (
     KEYS

@@ -19,7 +19,6 @@ from visavis.dialogue.errors import Busy
 from visavis.dialogue.store_client import (
     ACTIVE,
     NEW_SESSION_TTL_S,
-    run_script,
     session_key,
     store_errors,
     unknown_session,
@@ -28,6 +27,7 @@ from visavis.dialogue.store_images import unknown_image
 from visavis.dialogue.store_persons import PersonStore
 from visavis.dialogue.store_records import SCHEMA, SHOWN_TURNS
 from visavis.dialogue.store_turns import unknown_turn
+from visavis.dialogue.store_upgrade import run_script, upgrade_session
 from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, SessionSummary
 
 LISTED_SESSIONS = 200
@@ -65,7 +65,7 @@ class SessionStore:
         """The latest `exchanges` of the current branch, or those before the turn `before`; in one round trip.
 
         Raises:
-            UnknownSession: no such session, or one that another version has written.
+            UnknownSession. StoreTooNew: a later version has written it.
         """
         asked = (before or "", exchanges, _LISTED_ALTERNATIVES if alternatives else 0)
         loaded = await run_script(self._redis, branches.LOAD, session, *asked)
@@ -111,12 +111,15 @@ class SessionStore:
                 pipe.hmget(session_key(id, "meta"), ["schema", "title"])
                 pipe.llen(session_key(id, "turns"))
             found = await pipe.execute() if named else []
-            summaries, gone = [], []
-            for (id, at), (schema, title), count in zip(named, found[::2], found[1::2], strict=True):
-                if schema is None:
-                    gone.append(id)
-                elif count:
-                    summaries.append(SessionSummary(id, (title or b"").decode(), at, count))
+        summaries, gone = [], []
+        for (id, at), (schema, title), count in zip(named, found[::2], found[1::2], strict=True):
+            if schema is None:
+                gone.append(id)
+            elif int(schema) != SCHEMA:
+                await upgrade_session(self._redis, id)
+                return await self.summaries(names, query)
+            elif count:
+                summaries.append(SessionSummary(id, (title or b"").decode(), at, count))
         await self._persons.drop_sessions(names, gone)
         words = query.casefold().split()
         return await self._matching(summaries, words) if words else summaries
@@ -135,11 +138,7 @@ class SessionStore:
 
     async def find_image(self, session: str, sha256: str) -> ImageRef:
         """A picture of the session; raises `UnknownSession` or `UnknownImage`."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hmget(session_key(session, "meta"), ["schema"])
-        pipe.hget(session_key(session, "images"), sha256)
-        with store_errors():
-            (schema,), ref = await pipe.execute()
+        schema, ref = await run_script(self._redis, scripts.FIND_IMAGE, session, sha256)
         if schema is None:
             raise unknown_session()
         if ref is None:

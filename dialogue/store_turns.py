@@ -13,22 +13,22 @@ from visavis.dialogue import store_branches as branches
 from visavis.dialogue import store_records as records
 from visavis.dialogue import store_scripts as scripts
 from visavis.dialogue.claims import Claim, Glance, Record, Renewal
-from visavis.dialogue.errors import BadRequest, Busy, UnknownTurn
+from visavis.dialogue.errors import BadRequest, Busy, OtherSchema, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent
 from visavis.dialogue.store_client import (
     ACTIVE,
     NEW_SESSION_TTL_S,
     image_key,
+    is_other_schema,
     milliseconds,
     person_key,
-    run_script,
-    run_scripts,
     session_key,
     session_keys,
     store_errors,
     unknown_session,
 )
 from visavis.dialogue.store_images import unknown_image
+from visavis.dialogue.store_upgrade import of_this_schema, run_script, run_scripts
 from visavis.dialogue.turns import Turn, answer_turn
 
 _ACTIVE_S = 60
@@ -57,11 +57,14 @@ class TurnStore:
         bounds = (turn.replaces or "", max_waiting, _VERSIONS, self._ttl_s)
         question = records.dump_question(turn)
         keys = session_keys(session)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.zadd(ACTIVE, {session: time.time()})  # first, so that a sweep finds the turn whatever happens next
-        pipe.eval(scripts.SUBMIT, len(keys), *keys, turn.id, question, *bounds, *named)
-        with store_errors():
-            _, (answer, *rest) = await pipe.execute()
+
+        async def put() -> Any:
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zadd(ACTIVE, {session: time.time()})  # first, so that a sweep finds the turn whatever happens next
+            pipe.eval(scripts.SUBMIT, len(keys), *keys, turn.id, question, *bounds, *named)
+            return await pipe.execute()
+
+        _, (answer, *rest) = await of_this_schema(self._redis, session, put)
         match answer:
             case b"waiting":
                 return int(rest[0])
@@ -102,7 +105,7 @@ class TurnStore:
             pipe.eval(scripts.RENEW, len(keys), *keys, *self._renewing(renewal, lease_s))
         with store_errors():
             answers = await pipe.execute(raise_on_error=False)
-        return [answer if isinstance(answer, int) else None for answer in answers]
+        return [-1 if is_other_schema(one) else one if isinstance(one, int) else None for one in answers]
 
     def _renewing(self, renewal: Renewal, lease_s: float) -> tuple[str | int, ...]:
         claim, events, watch_s = renewal.claim, renewal.events, renewal.watch_s
@@ -194,8 +197,11 @@ class TurnStore:
         if owner:
             pipe.zadd(person_key(owner), {session: now}, xx=True)
             pipe.expire(person_key(owner), self._ttl_s)
-        with store_errors():
-            return Record((await pipe.execute())[0])
+        try:
+            with store_errors():
+                return Record((await pipe.execute())[0])
+        except OtherSchema:  # a later version has taken it over
+            return Record.REFUSED
 
 
 def unknown_turn(turn: str) -> UnknownTurn:

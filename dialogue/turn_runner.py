@@ -12,7 +12,7 @@ from typing import Any
 
 from visavis.dialogue.claim_keeper import ClaimKeeper
 from visavis.dialogue.context import Budget
-from visavis.dialogue.errors import StoreUnavailable
+from visavis.dialogue.errors import StoreTooNew, StoreUnavailable
 from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.observer import Observer
@@ -90,7 +90,8 @@ class TurnRunner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Run turns that wait while no living process holds their session."""
+        """Run turns that wait while no living process holds their session; a store is opened first."""
+        await self._store.open()
         for session in await self._store.turns.abandoned_sessions():
             self.want(session)
 
@@ -105,7 +106,7 @@ class TurnRunner:
                 failures = 0
             except StoreUnavailable as error:
                 if not failures:
-                    logger.warning("the store does not answer (%s); it is tried again and again", error.__cause__)
+                    logger.warning("the store does not answer (%s); it is tried again and again", _reason(error))
                 failures += 1
             except Exception:  # the edge of a task
                 logger.exception("the sweep for abandoned turns failed; it goes on")
@@ -139,3 +140,7 @@ class TurnRunner:
             return await run.execute()
         finally:
             del self._runs[session, claim.turn.id]
+
+
+def _reason(error: StoreUnavailable) -> BaseException | None:
+    return error if isinstance(error, StoreTooNew) else error.__cause__

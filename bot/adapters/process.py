@@ -18,7 +18,7 @@ from prometheus_client import start_http_server
 
 from visavis.bot.adapters.adapter import Adapter
 from visavis.bot.adapters.platform import Limited, PlatformError
-from visavis.bot.conversations import Conversations
+from visavis.bot.conversations import Conversations, refuse_newer_store
 from visavis.bot.gateway import observe
 from visavis.bot.settings import Settings, is_loopback, load_settings
 from visavis.models.tracing import TRACING
@@ -132,6 +132,7 @@ def main(make: MakeService) -> None:
     """Entry of the process that the supervisor starts."""
     settings = load_settings()
     observe(settings)
+    asyncio.run(refuse_newer_store(settings))
     try:
         asyncio.run(serve_platform(settings, make))
     except SetupError as error:

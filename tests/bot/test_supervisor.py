@@ -13,13 +13,17 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
+from visavis.bot import doctor
 from visavis.bot.child_process import Child
 from visavis.bot.client import ChatClient
 from visavis.bot.preparation import ServeError
 from visavis.bot.probes import http_get, ping
 from visavis.bot.settings import load_settings
 from visavis.bot.supervisor import local_models
+from visavis.dialogue.store_client import VERSION
+from visavis.dialogue.store_records import SCHEMA
 
 VISAVIS = [sys.executable, "-c", "from visavis.bot.cli import main; main()"]
 Serve = Callable[[], AbstractAsyncContextManager[asyncio.subprocess.Process]]
@@ -173,6 +177,24 @@ def _refused(flags: list[str]) -> str:
     assert done.returncode == 2, done
     assert done.stderr.count("\n") == 1
     return done.stderr
+
+
+async def test_a_store_of_a_later_version_ends_the_start_with_a_sentence(
+    store_url: str, model_url: str, tmp_path: Path
+) -> None:
+    environment = os.environ | {"VISAVIS_MODEL_URL": model_url, "VISAVIS_DATA_DIR": str(tmp_path / "data")}
+    command = [*VISAVIS, "serve", "--port", "0", "--redis-url", store_url]
+    redis = Redis.from_url(store_url)
+    await redis.hset(VERSION, "version", SCHEMA + 1)
+    try:
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.PIPE)
+        _, said = await process.communicate()
+        found = await doctor.examine(load_settings(redis_url=store_url))
+    finally:
+        await redis.delete(VERSION)
+        await redis.aclose()
+    assert process.returncode == 2 and b"visavis: A newer visavis has kept conversations in this store" in said
+    assert [one.verdict for one in found if one.subject == "store" and "newer" in one.detail] == ["missing"]
 
 
 async def test_a_child_that_never_gets_ready_is_given_up() -> None:

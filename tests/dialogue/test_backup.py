@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import version_1_store as version_1
 from fake_chat_model import FakeChatModel
 from PIL import Image
 
 from visavis.dialogue.commands import TurnCommand
+from visavis.dialogue.errors import StoreTooNew
 from visavis.dialogue.events import TurnCompleted
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import open_store
+from visavis.dialogue.store_client import VERSION, connect, session_key
+from visavis.dialogue.store_records import SCHEMA
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on PATH")
 
@@ -88,4 +92,29 @@ async def test_a_dump_of_a_live_store_brings_everything_back_and_goes_on_append_
         async with DialogueManager(store, FakeChatModel()) as manager:
             questions = [one.question.text for one in (await manager.history(session)).exchanges]
             assert questions == ["what is this?", "and now?"], "from now on the append-only files are the truth"
+        await store.aclose()
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["of an earlier version", "of a later version"])
+async def test_a_backup_has_its_version_in_it(tmp_path: Path, later: bool) -> None:
+    dump, session = tmp_path / "backup.rdb", "5e" * 16
+    with redis_server(tmp_path / "old", "--appendonly", "yes") as path:
+        redis = connect(f"unix://{path}")
+        await version_1.write(redis, session)
+        if later:
+            await redis.hset(VERSION, "version", SCHEMA + 1)
+        await redis.aclose()
+        cli(path, "--rdb", str(dump))
+    (tmp_path / "new").mkdir()
+    shutil.copy(dump, tmp_path / "new/dump.rdb")
+    with redis_server(tmp_path / "new", "--appendonly", "no") as path:
+        store = open_store(f"unix://{path}")
+        if later:
+            with pytest.raises(StoreTooNew):
+                await store.open()
+            assert cli(path, "hget", session_key(session, "meta"), "schema") == "1\n", "nothing was touched"
+        else:
+            assert await store.open() == 1
+            assert [one.question.text for one in (await store.sessions.load(session)).exchanges][-1] == "The last?"
+            assert cli(path, "hmget", VERSION, "version", "left") == f"{SCHEMA}\n{SCHEMA}\n"
         await store.aclose()

@@ -67,13 +67,6 @@ async def test_an_unknown_session_is_unknown_everywhere(store: Store) -> None:
             await call
 
 
-async def test_a_session_of_another_schema_is_not_touched(store: Store, redis: Redis) -> None:
-    session = await store.sessions.create()
-    await redis.hset(f"visavis:{{{session}}}:meta", "schema", 99)
-    with pytest.raises(UnknownSession):
-        await store.sessions.load(session)
-
-
 async def test_a_turn_comes_back_as_it_was(store: Store) -> None:
     session = await store.sessions.create()
     await store.sessions.add_image(session, REF)
