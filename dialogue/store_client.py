@@ -104,7 +104,7 @@ def store_errors() -> Iterator[None]:
 def is_other_schema(answer: object) -> bool:
     """Whether a script did nothing, since the conversation is not of this schema."""
     said = str(answer).rpartition("caused error: ")[2]  # what comes before tells which command of a pipeline
-    return isinstance(answer, ResponseError) and said.startswith("SCHEMA ")
+    return isinstance(answer, ResponseError) and said.lstrip("('").startswith("SCHEMA ")
 
 
 def _cancel_requests() -> int:

@@ -58,6 +58,17 @@ class GatewayProcess:
             *command, env=self._environment, pass_fds=(descriptor,), start_new_session=True
         )
 
+    def resident_kib(self) -> int:
+        """Memory of the process that is in use now (Linux)."""
+        assert self.process is not None
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+    def descriptors(self) -> int:
+        """Open files and sockets (Linux)."""
+        assert self.process is not None
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     async def kill(self) -> None:
         """kill -9."""
         assert self.process is not None

@@ -26,17 +26,6 @@ async def gateway(store_url: str, tmp_path: Path) -> AsyncIterator[GatewayProces
             yield gateway
 
 
-def resident_kib(process: GatewayProcess) -> int:
-    assert process.process is not None
-    lines = Path(f"/proc/{process.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
-
-
-def descriptors(process: GatewayProcess) -> int:
-    assert process.process is not None
-    return len(list(Path(f"/proc/{process.process.pid}/fd").iterdir()))
-
-
 async def open_sockets(port: int, count: int) -> list[ClientConnection]:
     at_once = asyncio.Semaphore(20)
 
@@ -58,9 +47,9 @@ async def close_all(clients: list[ClientConnection]) -> None:
 async def cost_kib(process: GatewayProcess) -> float:
     """Of one idle socket, after a hundred that warmed the process up."""
     await close_all(await open_sockets(process.port, 100))
-    before = resident_kib(process)
+    before = process.resident_kib()
     clients = await open_sockets(process.port, SOCKETS)
-    after = resident_kib(process)
+    after = process.resident_kib()
     await close_all(clients)
     return (after - before) / SOCKETS
 
@@ -84,8 +73,8 @@ async def test_a_thousand_conversations_come_and_go_and_leave_nothing(gateway: G
         at_once = asyncio.Semaphore(50)
         await asyncio.gather(*(_ask(client, at_once) for client in clients))
         await close_all(clients)
-        await until(lambda: descriptors(gateway) < SOCKETS // 10)
-        held.append(resident_kib(gateway))
+        await until(lambda: gateway.descriptors() < SOCKETS // 10)
+        held.append(gateway.resident_kib())
     print(f"resident after each round: {held} KiB")
     assert held[2] - held[1] < 4 * 1024, "the second round cost what the first had taken; the third costs no more"
 

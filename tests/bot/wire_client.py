@@ -83,13 +83,20 @@ class WireClient:
         except ConnectionClosed:
             return self._socket.close_code or 0
 
-    async def ask(self, text: str, *, drops: float = 0.0) -> Frame:
+    async def show(self, picture: bytes) -> str:
+        """Send a picture; its id."""
+        assert self._socket is not None
+        await self.send(type="image", id=str(uuid.uuid4()), bytes=len(picture))
+        await self._socket.send(picture)
+        return str((await self.until("image.stored"))["image"])
+
+    async def ask(self, text: str, *, drops: float = 0.0, images: Sequence[str] = ()) -> Frame:
         """Send a turn and follow it to its end, over connections that are lost with the chance `drops` a frame."""
         turn, is_sent = str(uuid.uuid4()), False
         while turn not in self.finals:
             try:
                 if not is_sent:
-                    await self.send(type="turn", id=turn, text=text)
+                    await self.send(type="turn", id=turn, text=text, images=images)
                     is_sent = True
                 frame = await self.receive()
                 self.take(frame)

@@ -13,7 +13,6 @@ from scripted_engine import ScriptedEngine
 
 from visavis.bot.embedded_store import EmbeddedStore, find_engine
 from visavis.bot.probes import http_get
-from visavis.models.images import PictureLimits
 
 PEOPLE = 10
 LOCUST = shutil.which("locust")
@@ -23,15 +22,9 @@ pytestmark = [
 ]
 
 
-class Pictures(set[str]):
-    """What the HTTP face wants to know beside the names."""
-
-    limits = PictureLimits()
-
-
 @pytest.fixture
 def engine() -> ScriptedEngine:
-    return ScriptedEngine(pause_s=0.02, images=Pictures())
+    return ScriptedEngine(pause_s=0.02)
 
 
 @pytest.fixture
