@@ -3,8 +3,8 @@
     python deploy/scaling.py --turns-per-s 2000 --sessions 1000000 --first-s 1.0
 
 A turn passes a gateway, a shard of the store, a model server, and the gateway again. A model server is what the engine
-is: one worker prepares (pictures in slices, ready questions first), one takes steps for all rows together, and each
-slows the other down. Times are measured ones (docs/service-times.json); nothing here imports visavis.
+is: workers prepare (pictures in slices, ready questions first), one takes steps for all rows together, and each slows
+the others down. Times are measured ones (docs/service-times.json); nothing here imports visavis.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Events = Generator[Any, Any, Any]
 class Times:
     """Seconds, on one machine: `picture` and `question` to prepare, a step of one row and of each further one; a turn's
     work of a gateway and of the store; `wire` is what no processor does. `contention` is how much longer each worker of
-    a model server takes while the other works. Rows and places in the line are the engine's limits."""
+    a model server takes for each other one that works. `preparers`, rows and places in the line are the engine's."""
 
     picture_s: float
     question_s: float
@@ -43,6 +43,7 @@ class Times:
     socket_bytes: float = 32_768
     rows: int = 32
     line: int = 64
+    preparers: int = 1
 
     @classmethod
     def measured(cls, path: Path = MEASURED) -> Times:
@@ -92,9 +93,11 @@ class ModelServer:
         self._known: set[int] = set()
         self._sliced: dict[int, int] = {}
         self._wake = env.event()
-        self._prepares = self._steps = False
+        self._encoding: set[int] = set()
+        self._working = 0
         self.busy_s = 0.0
-        env.process(self._prepare())
+        for _ in range(times.preparers):
+            env.process(self._prepare())
         env.process(self._answer())
 
     def ask(self, turn: Turn) -> bool:
@@ -113,31 +116,36 @@ class ModelServer:
         while True:
             turn = next((one for one in self._line if one.picture in self._known), None)
             turn = turn if len(self._rows) < self._times.rows else None
-            waiting = next((one for one in self._line if one.picture not in self._known), None)
-            if turn is None and waiting is None:
+            new = (one.picture for one in self._line if one.picture not in self._known | self._encoding)
+            picture = next(new, None)
+            if turn is None and picture is None:
                 yield self._wake
                 continue
-            self._prepares = True
-            if waiting is not None:  # a slice, beside every question
-                yield from self._work(self._times.picture_s / SLICES, self._steps)
-                self._sliced[waiting.picture] = self._sliced.get(waiting.picture, 0) + 1
-                if self._sliced[waiting.picture] >= SLICES:
-                    self._known.add(waiting.picture)
-            if turn is not None:
+            if turn is not None:  # nobody else takes it meanwhile
                 self._line.remove(turn)
-                yield from self._work(self._times.question_s, self._steps)
+            if picture is not None:  # a slice, beside every question
+                yield from self._encode(picture)
+            if turn is not None:
+                yield from self._work(self._times.question_s)
                 self._rows.append(turn)
                 self._rouse()
-            self._prepares = False
+
+    def _encode(self, picture: int) -> Events:
+        self._encoding.add(picture)
+        yield from self._work(self._times.picture_s / SLICES)
+        self._encoding.remove(picture)
+        self._sliced[picture] = self._sliced.get(picture, 0) + 1
+        if self._sliced[picture] >= SLICES:
+            self._known.add(picture)
+        self._rouse()
 
     def _answer(self) -> Events:
         while True:
             if not self._rows:
                 yield self._wake
                 continue
-            self._steps, rows = True, list(self._rows)
-            yield from self._work(self._times.step_s + self._times.row_s * (len(rows) - 1), self._prepares)
-            self._steps = False
+            rows = list(self._rows)
+            yield from self._work(self._times.step_s + self._times.row_s * (len(rows) - 1))
             for turn in rows:
                 turn.first_at, turn.tokens = min(turn.first_at, self._env.now), turn.tokens - 1
                 if turn.tokens == 0:
@@ -145,10 +153,12 @@ class ModelServer:
                     turn.ended.succeed()
                     self._rouse()
 
-    def _work(self, seconds: float, beside: bool) -> Events:
-        taken = seconds * (self._times.contention if beside else 1.0)
+    def _work(self, seconds: float) -> Events:
+        taken = seconds * (1.0 + (self._times.contention - 1.0) * self._working)
         self.busy_s += taken
+        self._working += 1
         yield self._env.timeout(taken)
+        self._working -= 1
 
 
 @dataclass(frozen=True)
@@ -228,7 +238,7 @@ class Deployment:
         tally.busy = {
             "gateway": self._spent["gateway"] / now / len(self._gateways),
             "store": self._spent["store"] / now / len(self._shards),
-            "model": sum(one.busy_s for one in self._replicas) / now / 2 / len(self._replicas),
+            "model": sum(one.busy_s for one in self._replicas) / now / (1 + self.times.preparers) / len(self._replicas),
         }
         return tally
 

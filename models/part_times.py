@@ -1,6 +1,6 @@
 """Milliseconds of every part of an answer by precision and threads, as a table in Markdown.
 
-    python -m visavis.models.part_times [--model FOLDER] [--threads 1 2]
+    python -m visavis.models.part_times [--model FOLDER] [--threads 1 2] [--json]
 
 The fastest of several runs each, one after another: on a machine that does nothing else.
 """
@@ -8,6 +8,7 @@ The fastest of several runs each, one after another: on a machine that does noth
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,13 +67,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m visavis.models.part_times", description=__doc__)
     parser.add_argument("--model", type=Path, default=WEIGHTS, help="folder of a checkpoint; the embedded model")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--json", action="store_true", help="instead of a table, with all digits")
     given = parser.parse_args()
     times = {
         f"{precision}, {threads} thread{'s' if threads > 1 else ''}": part_times(given.model, precision, threads)
         for precision in PRECISIONS
         for threads in given.threads
     }
-    print(table(times))
+    print(json.dumps(times) if given.json else table(times))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,31 @@ def test_its_commands_are_taken(composed: dict[str, Any]) -> None:
             assert service["command"] in (["serve"], ["slack"], ["discord"]), name
 
 
+def shell_scripts(part: Any) -> Iterator[str]:
+    """What is given to `sh -c` anywhere in a file."""
+    if isinstance(part, dict):
+        for name in ("entrypoint", "command"):
+            if part.get(name) == ["sh", "-c"]:
+                yield part["args" if name == "command" else "command"][0]
+        for one in part.values():
+            yield from shell_scripts(one)
+    elif isinstance(part, list):
+        if part[:2] == ["sh", "-c"] or part[:1] == ["CMD-SHELL"]:
+            yield from part[1:] if part[0] == "CMD-SHELL" else part[2:]
+        for one in part:
+            yield from shell_scripts(one)
+
+
+@needs("shellcheck")
+def test_shellcheck_finds_nothing_in_what_is_given_to_a_shell(composed: dict[str, Any]) -> None:
+    redis = yaml.safe_load_all((DEPLOY / "kubernetes/base/redis.yaml").read_text())
+    scripts = [*shell_scripts(composed), *shell_scripts(list(redis))]
+    assert len(scripts) == 5, scripts
+    for script in scripts:
+        run = subprocess.run(["shellcheck", "-s", "sh", "-"], input=script, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, script + run.stdout
+
+
 @needs("redis-server")
 def test_redis_starts_as_written_wants_its_password_and_keeps_a_log(composed: dict[str, Any], tmp_path: Path) -> None:
     service = composed["services"]["redis"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 scaling = pytest.importorskip("scaling")
+service_times = pytest.importorskip("service_times")
 DOCS = Path(__file__).parents[2] / "docs"
 TIMES = scaling.Times.measured()
 ONE = scaling.Sizes(gateways=1, replicas=1, shards=1)
@@ -51,6 +52,26 @@ def test_a_known_picture_is_not_encoded_again_and_overtakes() -> None:
     seldom = scaling.Deployment(ONE, TIMES, turns_a_picture=1).open_loop(10.0, 60.0)
     assert often.busy["model"] < seldom.busy["model"]
     assert often.first_s(0.5) < seldom.first_s(0.5)
+
+
+def test_two_that_prepare_encode_two_pictures_at_once_and_one_picture_only_once() -> None:
+    free = replace(TIMES, contention=1.0)
+    alone = [scaling.Deployment(ONE, replace(free, preparers=n)).closed_loop(1).first_s(0.5) for n in (1, 2)]
+    assert alone[0] == pytest.approx(alone[1], rel=0.05), "a picture is encoded by one of them"
+    crowd = [scaling.Deployment(ONE, replace(free, preparers=n)).closed_loop(16).turns_per_s for n in (1, 2)]
+    assert crowd[1] > 1.4 * crowd[0]
+
+
+def test_what_is_fitted_is_found_again_and_parts_are_read() -> None:
+    """A curve that the simulation itself has made gives back the numbers that made it."""
+    true = replace(TIMES, wire_s=0.05, contention=1.8, preparers=2)
+    told = {people: service_times.foretold(true, people) for people in (1, service_times.PEOPLE)}
+    curve = [{"people": n, "turns_per_s": rate, "first_ms": 1000 * first} for n, (rate, first) in told.items()]
+    found = service_times.fitted(replace(true, wire_s=0.0, contention=1.0), curve)
+    assert found.wire_s == pytest.approx(0.05, rel=0.05) and found.contention == pytest.approx(1.8, abs=0.05)
+    parts = {"a picture": 50.0, "a question of 73 tokens": 10.0, "a step of 1 rows": 4.0, "a step of 32 rows": 35.0}
+    times = service_times.with_parts(TIMES, parts)
+    assert (times.picture_s, times.question_s, times.step_s, times.row_s) == pytest.approx((0.05, 0.01, 0.004, 0.001))
 
 
 @pytest.mark.slow

@@ -1,0 +1,103 @@
+"""Take the times that the simulation is fed with (docs/service-times.json) again, on the machine of the benchmark.
+
+    visavis bench --out bench && cp bench/bench.json docs/ && python deploy/service_times.py
+
+Measures the parts of the model with `visavis.models.part_times`, fits the two numbers that nothing measures to
+docs/bench.json, writes the file and prints what the simulation foretells beside what was measured. The work of a
+gateway and of the store, which the benchmark only tells as a share, stay what they are unless they are given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from scaling import MEASURED, Deployment, Sizes, Times
+
+ONE = Sizes(gateways=1, replicas=1, shards=1)
+PEOPLE = 32  # by whose throughput the contention is fitted
+SEEDS = range(2)
+Point = Mapping[str, float]
+
+
+def foretold(times: Times, people: int) -> tuple[float, float]:
+    """Turns a second and the median of the seconds to the first words, of so many people at once."""
+    runs = [Deployment(ONE, times, seed).closed_loop(people) for seed in SEEDS]
+    return sum(run.turns_per_s for run in runs) / len(runs), sum(run.first_s(0.5) for run in runs) / len(runs)
+
+
+def with_parts(times: Times, parts: Mapping[str, float]) -> Times:
+    """`parts`: milliseconds by the names of `part_times`."""
+    one, full = parts["a step of 1 rows"] / 1000, parts["a step of 32 rows"] / 1000
+    picture, question = parts["a picture"] / 1000, parts["a question of 73 tokens"] / 1000
+    return replace(times, picture_s=picture, question_s=question, step_s=one, row_s=(full - one) / 31)
+
+
+def fitted(times: Times, curve: Sequence[Point]) -> Times:
+    """`wire_s` such that one person alone waits as measured, then `contention` by the throughput of 32."""
+    measured = {int(point["people"]): point for point in curve}
+    alone = replace(times, wire_s=0.0)
+    times = replace(times, wire_s=max(0.0, measured[1]["first_ms"] / 1000 - foretold(alone, 1)[1]))
+    low, high = 1.0, 4.0
+    while high - low > 0.02:
+        middle = (low + high) / 2
+        too_fast = foretold(replace(times, contention=middle), PEOPLE)[0] > measured[PEOPLE]["turns_per_s"]
+        low, high = (middle, high) if too_fast else (low, middle)
+    return replace(times, contention=round(low, 2))
+
+
+def table(times: Times, curve: Sequence[Point]) -> str:
+    """The table of docs/scaling.md."""
+    lines = [
+        "| people at once | turns/s, measured | foretold | first words, ms, measured | foretold |",
+        "| --- " * 5 + "|",
+    ]
+    for point in curve:
+        rate, first = foretold(times, int(point["people"]))
+        told = f"{point['turns_per_s']:.1f} | {rate:.1f} | {point['first_ms']:.0f} | {1000 * first:.0f}"
+        lines.append(f"| {point['people']} | {told} |")
+    return "\n".join(lines)
+
+
+def measured_parts(precision: str) -> dict[str, float]:
+    """Milliseconds by part, with one thread, of the embedded model."""
+    command = [sys.executable, "-m", "visavis.models.part_times", "--threads", "1", "--json"]
+    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    parts: dict[str, float] = told[f"{precision}, 1 thread"]
+    return parts
+
+
+def main() -> None:
+    """Measure, fit, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--bench", type=Path, default=MEASURED.with_name("bench.json"), help="a report of visavis bench"
+    )
+    parser.add_argument("--out", type=Path, default=MEASURED)
+    parser.add_argument("--precision", default="int8", help="that the benchmark served with")
+    parser.add_argument("--preparers", type=int, default=2, help="workers of the engine that prepare")
+    parser.add_argument("--gateway-ms", type=float, help="of a processor, each turn")
+    parser.add_argument("--store-ms", type=float)
+    given = parser.parse_args()
+    told, report = json.loads(MEASURED.read_text()), json.loads(given.bench.read_text())
+    times = replace(with_parts(Times.measured(), measured_parts(given.precision)), preparers=given.preparers)
+    if given.gateway_ms is not None:
+        times = replace(times, gateway_s=given.gateway_ms / 1000)
+    if given.store_ms is not None:
+        times = replace(times, store_s=given.store_ms / 1000)
+    times = fitted(times, report["over_concurrency"])
+    told["times"] = {name: round(value, 6) for name, value in asdict(times).items()}
+    told["of"] = (
+        f"embedded model, {given.precision}, {report['cores']} cores of {report['processor']}; {given.bench.name}"
+    )
+    given.out.write_text(json.dumps(told, indent=2) + "\n")
+    print(table(times, report["over_concurrency"]))
+
+
+if __name__ == "__main__":
+    main()
