@@ -68,4 +68,4 @@ def test_a_gateway_does_not_look_for_garbage_in_what_it_has_imported(monkeypatch
     monkeypatch.setattr(gateway, "observe", lambda settings: None)
     monkeypatch.setattr(asyncio, "run", run)
     gateway.main(lambda settings: Starlette())
-    assert frozen[0] > 10_000
+    assert frozen[-1] > 10_000, "while it serves"
