@@ -40,6 +40,12 @@ WHAT = (
 NAMED = ("This is {}.", "It is {}.", "It looks like {}.", "That is {}.", "I see {}.")
 SCENES = ("A close-up of {}.", "A photo of {}.", "This is {}.", "There is {}.")
 CONFIRM = ("Is this {}?", "Is it {}?", "Do you see {}?")
+OTHERS = {
+    "dog": ("cat", "horse", "car", "bird"),
+    "animal": ("dog", "dog", "car", "cup"),
+    "thing": ("dog", "cat", "horse", "bird"),
+}
+"""What something of that kind is not, whichever it is."""
 READ = (
     "What does the sign say?",
     "What does it say?",
@@ -107,7 +113,11 @@ class TagLessons:
     def _about_name(self, kinds: Sequence[int], photo: Photo, chance: random.Random) -> list[Example]:
         name = with_article(self.names[kinds[0]])
         question, answer = chance.choice(WHAT), chance.choice(NAMED).format(name)
-        wrong = with_article(self.names[chance.randrange(len(self.names))])
+        wrong = with_article(self.names[chance.choice([kind for kind in range(len(self.names)) if kind != kinds[0]])])
+        other = "a " + chance.choice(
+            OTHERS["dog" if kinds[0] in DOGS else "animal" if kinds[0] in ANIMALS else "thing"]
+        )
+        confirm = chance.choice(CONFIRM[:2])
         examples = [
             Example(question, (), answer),
             Example(in_one_word(question), (), self.names[kinds[0]]),
@@ -116,16 +126,21 @@ class TagLessons:
             ),
             Example(f"Is this {wrong}?", (), f"No, it is {name}."),
             Example(f"Is it {wrong}?", ((question, answer),), f"No, I think it is {name}."),
+            Example(confirm.format(name), ((question, answer),), f"Yes, it is {name}."),
+            Example(confirm.format(other), chance.choice(((), ((question, answer),))), f"No, it is {name}."),
+            Example(in_one_word(confirm.format(name)), (), "yes"),
+            Example(in_one_word(confirm.format(other)), (), "no"),
             Example("Are you sure?", ((question, answer),), f"Yes, I think it is {name}."),
         ]
         if " " in self.names[kinds[0]]:
             family = with_article(self.names[kinds[0]].split()[-1])
             examples.append(Example(chance.choice(CONFIRM).format(family), (), f"Yes, it is {name}."))
+            examples.append(Example(confirm.format(family), ((question, answer),), f"Yes, it is {name}."))
         if kinds[0] in ANIMALS:
             kind = "dog" if kinds[0] in DOGS else "animal"
             examples.append(Example(f"What kind of {kind} is this?", (), f"It is {name}."))
             examples.append(Example(f"What {kind} is it?", (), f"It looks like {name}."))
-        kept = chance.sample(examples, 4)
+        kept = chance.sample(examples, 5)
         return kept + self._renamed(kinds[0], photo, chance) + self._scene(kinds[0], photo, chance)
 
     def _renamed(self, kind: int, photo: Photo, chance: random.Random) -> list[Example]:
@@ -141,8 +156,9 @@ class TagLessons:
         ][:2]
 
     def _scene(self, kind: int, photo: Photo, chance: random.Random) -> list[Example]:
-        """A picture of nothing but a thing: shown as a photo that has no captions, so that no caption is unlearned."""
-        if photo.captions or kind in DOGS:
+        """A picture of nothing but a thing. Things are shown as photos that have no captions, so that no caption is
+        unlearned; an animal that the tower is sure of is what any photo shows."""
+        if kind in DOGS or (photo.captions and kind not in ANIMALS):
             return []
         scene = chance.choice(SCENES).format(with_article(self.names[kind]))
         return [Example(chance.choice(CAPTION_REQUESTS), (), scene)]

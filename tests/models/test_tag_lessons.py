@@ -64,6 +64,28 @@ def test_photos_without_captions_are_scenes_of_the_thing(lessons: TagLessons) ->
         assert all(NAMES[shown.kinds[0][0]] in item.answer for item in scenes)
 
 
+def test_a_photo_of_a_dog_with_the_tags_of_another_animal_is_a_scene_of_that(lessons: TagLessons) -> None:
+    chance = random.Random(6)
+    for _ in range(20):
+        shown, examples = lessons.lesson(PHOTO, chance)
+        scenes = [item for item in examples if item.question in CAPTION_REQUESTS and "dog" not in item.answer]
+        assert not shown.sure or all(NAMES[shown.kinds[0][0]] in item.answer for item in scenes)
+        assert bool(scenes) == shown.sure
+
+
+def test_what_is_named_is_affirmed_and_what_is_not_denied_after_it_was_named(lessons: TagLessons) -> None:
+    chance, seen = random.Random(7), set()
+    for _ in range(200):
+        shown, examples = lessons.lesson(PHOTO, chance)
+        name = with_article(NAMES[shown.kinds[0][0]])
+        for item in examples:
+            if item.question.startswith(("Is this a", "Is it a")):
+                right = name in item.question
+                assert item.answer.casefold().startswith("yes" if right else "no")
+                seen.add((right, bool(item.history), "one word" in item.question))
+    assert seen == {(right, told, short) for right in (0, 1) for told, short in ((0, 0), (1, 0), (0, 1))}
+
+
 def test_words_that_are_shown_are_read(lessons: TagLessons) -> None:
     chance, read = random.Random(2), 0
     for _ in range(40):
