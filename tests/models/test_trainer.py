@@ -5,11 +5,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_training import trainer_of
+from tiny_training import photos_of, trainer_of
 from torch import Tensor
 
 from visavis.models.config import FUSION_KINDS
@@ -51,11 +52,12 @@ def _single_loss(trainer: Trainer, photo: Photo, text: tuple, ids: list[int]) ->
 
 
 @pytest.mark.parametrize("kind", FUSION_KINDS)
-def test_two_photos_are_learned_by_heart(
-    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor, kind: str
+def test_a_batch_is_learned_by_heart(
+    tmp_path: Path, settings: TrainingSettings, tiny_processor: Processor, kind: str
 ) -> None:
-    quick = replace(settings, epochs=150, short_share=0.0, learning_rate=1e-2)
-    trainer = trainer_of(photos, quick, tiny_processor, kind)
+    count = 2 if kind == "birnn_cnn" else 4  # its frozen CNN has random weights here and takes some colours for others
+    quick = replace(settings, epochs=600 // count, batch_photos=count, short_share=0.0, learning_rate=1e-2)
+    trainer = trainer_of(photos_of(tmp_path, count), quick, tiny_processor, kind)
     losses = [report.loss for report in trainer.train()]
     assert losses[0] > 3
     assert losses[-1] < 0.1

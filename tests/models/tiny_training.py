@@ -13,10 +13,16 @@ from visavis.models.training.settings import TrainingSettings
 from visavis.models.training.trainer import Trainer
 from visavis.models.visavis_model import VisavisModel
 
+ANSWERS = {"red": "a red dog", "blue": "people sit on a bench", "green": "wet grass", "white": "two dogs run"}
+
 
 def two_photos(folder: Path) -> list[Photo]:
+    return photos_of(folder, 2)
+
+
+def photos_of(folder: Path, count: int) -> list[Photo]:
     made = []
-    for color, answer in (("red", "a red dog"), ("blue", "people sit on a bench")):
+    for color, answer in list(ANSWERS.items())[:count]:
         path = folder / f"{color}.png"
         path.write_bytes(tiny_checkpoint.drawn_picture(color))
         photo = Photo(path, captions=[answer], questions=[Question("what is it?", (answer[:5],))])
