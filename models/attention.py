@@ -116,7 +116,7 @@ class ReadsTogether(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU, Linear."""
+    """Linear, GELU, Linear; to `out` places, by default as many as it reads."""
 
-    def __init__(self, width: int, inner: int, dropout: float = 0.0) -> None:
-        super().__init__(nn.Linear(width, inner), nn.GELU(), Dropout(dropout), nn.Linear(inner, width))
+    def __init__(self, width: int, inner: int, dropout: float = 0.0, *, out: int | None = None) -> None:
+        super().__init__(nn.Linear(width, inner), nn.GELU(), Dropout(dropout), nn.Linear(inner, out or width))

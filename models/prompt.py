@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 CAPTION_PROMPT = "Describe the picture."
 SHORT_HINT = "In one word."
+SHORT_TALK = 3
+"""So many earlier exchanges are told whole: talks that models are trained on are no longer."""
 KEPT_EXCHANGES = 2
-"""Of what was said before. More helps no follow-up, and draws answers to what nobody asks about any more."""
+"""Of a longer talk. More helps no follow-up, and draws answers to what nobody asks about any more."""
 
 Exchange = tuple[str, str]
 """One earlier question and its answer."""
@@ -51,9 +53,8 @@ def render(question: str, history: Sequence[Exchange] = ()) -> tuple[str, str]:
         asked, history = _parted(history[-1][0])[0], history[:-1]
     if _DESCRIBES.fullmatch(asked.casefold().rstrip(" .?!")):
         asked, history = "What is this?" if short else asked, ()
-    before = " | ".join(
-        f"{_parted(one)[0]} {answered.strip()}" for one, answered in reversed(history[-KEPT_EXCHANGES:])
-    )
+    told = history if len(history) <= SHORT_TALK else history[-KEPT_EXCHANGES:]
+    before = " | ".join(f"{_parted(one)[0]} {answered.strip()}" for one, answered in reversed(told))
     return in_one_word(asked) if short else asked, before
 
 

@@ -121,9 +121,9 @@ class VisavisModel(nn.Module):
         self.memory_dtype: torch.dtype | None = None  # of what its steps attend to, if not the model's
         self.shared: SharedSpace | None = None
         if config.shared is not None:
-            fusion = config.fusion
-            widths = fusion.hidden_size, config.text.hidden_size
-            self.shared = SharedSpace(*widths, fusion.num_attention_heads, config.shared.size)
+            widths = config.fusion.hidden_size, config.text.hidden_size
+            groups = [rows for rows in (config.object_cells, config.tag_rows) if rows]
+            self.shared = SharedSpace(*widths, config.shared.size, groups)
 
     @property
     def device(self) -> torch.device:

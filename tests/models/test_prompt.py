@@ -44,8 +44,10 @@ def test_only_the_question_itself_asks_for_a_short_answer() -> None:
     assert render("Where is it?", ((in_one_word("What is it?"), "dog"),)) == ("Where is it?", "What is it? dog")
 
 
-def test_the_latest_exchanges_are_told_newest_first() -> None:
-    assert render("Where is it?", HISTORY)[1] == "Is it asleep? No, it runs. | What color is it? It is brown."
+def test_a_short_talk_is_told_whole_and_of_a_long_one_the_end_newest_first() -> None:
+    latest = "Is it asleep? No, it runs. | What color is it? It is brown."
+    assert render("Where is it?", HISTORY)[1] == f"{latest} | What is it? A dog."
+    assert render("Where is it?", (("Is it big?", "Yes."), *HISTORY))[1] == latest
 
 
 @pytest.mark.parametrize(
