@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import version_1_store as version_1
 from fake_chat_model import FakeChatModel
 from redis.asyncio import RedisCluster
 from test_manager import collect
@@ -21,11 +23,13 @@ from test_store import *  # noqa: F403 - the same tests, with another server
 from test_store_channels import *  # noqa: F403
 
 from visavis.dialogue.commands import TurnCommand
-from visavis.dialogue.errors import StoreUnavailable
+from visavis.dialogue.errors import StoreTooNew, StoreUnavailable
 from visavis.dialogue.events import Event, TextDelta, TurnCompleted
 from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import Store, open_store
+from visavis.dialogue.store_client import VERSION
+from visavis.dialogue.store_records import SCHEMA
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 90
@@ -99,6 +103,20 @@ async def test_everything_of_a_person_goes_over_many_slots(store: Store, redis: 
     await manager.persons.accept_link("slack:b", code)
     assert (await manager.persons.forget("slack:b")).sessions == 12
     assert await redis.keys() == []
+
+
+async def test_what_an_earlier_version_kept_is_upgraded_and_a_later_one_refused(
+    store: Store, redis: RedisCluster
+) -> None:
+    sessions = [secrets.token_hex(16) for _ in range(12)]
+    for session in sessions:
+        await version_1.write(redis, session)  # type: ignore[arg-type]
+    assert await store.open() == len(sessions)
+    assert [len((await store.sessions.load(session)).exchanges) for session in sessions] == [3] * len(sessions)
+    await redis.hset(VERSION, "version", SCHEMA + 1)
+    for ask in (Store(redis).open, store.ping):  # type: ignore[arg-type]
+        with pytest.raises(StoreTooNew):
+            await ask()
 
 
 async def test_a_conversation_survives_the_death_of_the_master_that_holds_it(cluster: Cluster) -> None:
