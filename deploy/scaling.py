@@ -60,7 +60,7 @@ class Turn:
     begun: float
     ended: simpy.Event
     first_at: float = math.inf
-    left: float = 0.0
+    taken: bool = False
 
 
 @dataclass
@@ -114,18 +114,19 @@ class ModelServer:
 
     def _prepare(self) -> Events:
         while True:
-            turn = next((one for one in self._line if one.picture in self._known), None)
+            turn = next((one for one in self._line if one.picture in self._known and not one.taken), None)
             turn = turn if len(self._rows) < self._times.rows else None
             new = (one.picture for one in self._line if one.picture not in self._known | self._encoding)
             picture = next(new, None)
             if turn is None and picture is None:
                 yield self._wake
                 continue
-            if turn is not None:  # nobody else takes it meanwhile
-                self._line.remove(turn)
+            if turn is not None:
+                turn.taken = True
             if picture is not None:  # a slice, beside every question
                 yield from self._encode(picture)
             if turn is not None:
+                self._line.remove(turn)
                 yield from self._work(self._times.question_s)
                 self._rows.append(turn)
                 self._rouse()
