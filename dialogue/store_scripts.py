@@ -55,6 +55,7 @@ return {'waiting', #waiting}
 )
 
 # ARGV nonce lease_ms watch_ms -> {fence, attempt, deaths, entry} | nothing (no turn waits, or somebody has it)
+# The replay of the latest 120 claims stays: as many as a person may have in the two minutes for which it is kept.
 CLAIM = (
     KEYS
     + """
@@ -76,6 +77,7 @@ local fence = redis.call('HINCRBY', meta, 'fence', 1)
 redis.call('HSET', meta, 'holder', ARGV[1], 'running', turn, 'attempt', attempt, 'deaths', deaths)
 redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
 redis.call('SET', watched, 1, 'PX', ARGV[3])
+redis.call('XTRIM', live, 'MINID', '~', math.max(0, fence - 120) .. '-0')
 return {fence, attempt, deaths, entry}
 """
 )

@@ -14,7 +14,7 @@ from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnComplet
 from visavis.dialogue.images import NormalisedImage
 from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.store import Store
-from visavis.dialogue.store_client import store_errors
+from visavis.dialogue.store_client import session_key, store_errors
 from visavis.dialogue.turns import Feedback, ImageRef, Region, Role, Session, Status, Turn
 
 REF = ImageRef("c" * 64, 4, 3, "image/png", 5)
@@ -411,6 +411,17 @@ async def test_a_session_keeps_its_newest_pictures(store: Store) -> None:
     with pytest.raises(UnknownImage):
         await store.sessions.find_image(session, refs[2].sha256)
     assert await store.sessions.find_image(session, refs[3].sha256) == refs[3]
+
+
+async def test_a_conversation_without_a_pause_keeps_no_more_replay_than_two_minutes_hold(
+    store: Store, redis: Redis
+) -> None:
+    session, asked = await store.sessions.create(), [turn() for _ in range(400)]
+    for one in asked:
+        await converse(store, session, one)
+    assert await redis.xlen(session_key(session, "live")) < 240  # streams are cut by whole nodes of a hundred
+    for kept, events in ((asked[-1], 1), (asked[-120], 1), (asked[0], 0)):
+        assert len((await store.turns.glance(session, kept.id, "-", 60)).events) == events
 
 
 async def test_who_runs_a_turn_is_told_when_somebody_elsewhere_reads_it(store: Store) -> None:
