@@ -86,4 +86,4 @@ def test_a_plan_names_whatever_runs_out_first(monkeypatch: pytest.MonkeyPatch) -
     plan = scaling.plan(2_000, 1_000_000, 1.0, TIMES)
     assert plan["model_servers"] == 153
     assert plan["gateways"] == plan["gateways_for_sockets"] > plan["gateways_for_turns"]
-    assert plan["redis_shards"] == 6
+    assert plan["redis_shards"] == 5
