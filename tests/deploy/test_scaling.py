@@ -14,7 +14,7 @@ ONE = scaling.Sizes(gateways=1, replicas=1, shards=1)
 
 
 def measured() -> list[dict[str, float]]:
-    curve: list[dict[str, float]] = json.loads((DOCS / "bench.json").read_text())["over_concurrency"]
+    curve: list[dict[str, float]] = json.loads((DOCS / "bench-curve.json").read_text())["over_concurrency"]
     return curve
 
 
