@@ -17,6 +17,7 @@ from visavis.models.visavis_model import Memory, VisavisModel
 
 _MEMORY_ROUNDING = 64
 _WORTH_KEEPING = 0.75  # of what is held; less is given back
+_SHORT_ANSWER = 128  # positions that take no longer to read than to leave out
 
 DecodeStep = Callable[..., Tensor]
 """`decode_rows`, or what does the same with the same arguments."""
@@ -39,8 +40,10 @@ class DecodeBatch:
         self._static = model.device.type != "cpu" if static is None else static
         sizes = model.config.decoder
         shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size // sizes.num_attention_heads)
-        self._own = KeyValueRows(*shape, dtype=model.dtype, device=model.device)
-        self._memory = KeyValueRows(*shape, dtype=model.memory_dtype or model.dtype, device=model.device)
+        on_cpu = model.device.type == "cpu"
+        self._own = KeyValueRows(*shape, dtype=model.dtype, device=model.device, turned=on_cpu)
+        self._memory = KeyValueRows(*shape, dtype=model.memory_dtype or model.dtype, device=model.device, turned=on_cpu)
+        self._reads_all = self._static or sizes.max_positions <= _SHORT_ANSWER
         self._may_see = torch.zeros(0, 0, dtype=torch.bool, device=model.device)
         self._positions = torch.zeros(max_rows, dtype=torch.long, device=model.device)
         self._said: list[int] = []  # of each row: how many tokens were decoded
@@ -78,9 +81,8 @@ class DecodeBatch:
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """The last token of every row -> what may follow, float32 logits (rows, V). A failing step moves nothing."""
-        rows, said = len(self), max(self._said) + 1
-        if self._static:
-            rows, said = self.max_rows, self._decoder.max_positions
+        rows = self.max_rows if self._static else len(self)
+        said = self._decoder.max_positions if self._reads_all else max(self._said) + 1
         ids = torch.tensor([*tokens, *[0] * (rows - len(self))]).to(self._positions.device)
         logits = self._decode(
             self._decoder,

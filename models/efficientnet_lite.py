@@ -40,19 +40,34 @@ LITE2 = (
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow does: with a stride of 2 on an even size, one more on the right and below."""
+    """A convolution padded as TensorFlow does: with a stride of 2 on an even size, one more on the right and below.
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    With `clips` its output is clipped to 0..6 (ReLU6).
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1, clips: bool = False
+    ) -> None:
         super().__init__(channels_in, channels_out, kernel, stride, groups=groups)
+        self.clips = clips
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
+        padded, padding = self.pad(input)
+        out = F.conv2d(padded, self.weight, self.bias, self.stride, padding, 1, self.groups)
+        return F.relu6(out) if self.clips else out
+
+    def pad(self, maps: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The input, and the rows and columns that the convolution adds by itself on either side.
+
+        Copied only where one side needs more than the other.
+        """
         step, kernel = self.stride[0], self.kernel_size[0]
-        sides = [max((-(-size // step) - 1) * step + kernel - size, 0) for size in input.shape[2:]]
-        left, top = sides[1] // 2, sides[0] // 2
-        if not any(side % 2 for side in sides):  # the same on both sides: no padded copy is needed
-            return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), 1, self.groups)
-        return super().forward(F.pad(input, (left, sides[1] - left, top, sides[0] - top)))
+        sides = [max((-(-size // step) - 1) * step + kernel - size, 0) for size in maps.shape[2:]]
+        top, left = sides[0] // 2, sides[1] // 2
+        if not any(side % 2 for side in sides):
+            return maps, (top, left)
+        return F.pad(maps, (left, sides[1] - left, top, sides[0] - top)), (0, 0)
 
 
 class InvertedBottleneck(nn.Module):
@@ -61,15 +76,14 @@ class InvertedBottleneck(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
         inner = channels_in * expand
-        self.expand = SameConv2d(channels_in, inner, 1) if expand > 1 else nn.Identity()
-        self.depthwise = SameConv2d(inner, inner, kernel, stride, groups=inner)
+        self.expand = SameConv2d(channels_in, inner, 1, clips=True) if expand > 1 else nn.Identity()
+        self.depthwise = SameConv2d(inner, inner, kernel, stride, groups=inner, clips=True)
         self.project = SameConv2d(inner, channels_out, 1)
         self.expands, self.shortcut = expand > 1, stride == 1 and channels_in == channels_out
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
-        inner = F.relu6(self.expand(maps)) if self.expands else maps
-        out: Tensor = self.project(F.relu6(self.depthwise(inner)))
+        out: Tensor = self.project(self.depthwise(self.expand(maps)))
         return maps + out if self.shortcut else out
 
 
@@ -78,7 +92,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, stem: int = LITE2_STEM, stages: tuple[Stage, ...] = LITE2) -> None:
         super().__init__()
-        self.stem = SameConv2d(3, stem, 3, 2)
+        self.stem = SameConv2d(3, stem, 3, 2, clips=True)
         self.blocks = nn.ModuleList(_blocks(stem, stages))
         self.channels = stages[-1].channels
 
@@ -88,7 +102,7 @@ class EfficientNetLite(nn.Module):
         With channels last in memory, which depthwise convolutions are quicker with.
         """
         pixels = pixels.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
-        maps = F.relu6(self.stem(pixels))
+        maps: Tensor = self.stem(pixels)
         for block in self.blocks:
             maps = block(maps)
         return maps

@@ -15,10 +15,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KeyValue:
-    """Keys and values of one attention layer, both (B, H, M, d)."""
+    """Keys and values of one attention layer, both (B, H, M, d).
+
+    Keys that are *turned* lie in memory as (B, H, d, M).
+    """
 
     key: Tensor
     value: Tensor
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether keys lie as a single query reads them fastest: its first place of all positions, its second, ..."""
+        return self.key.mT.is_contiguous()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether keys (turned or not) and values lie without gaps."""
+        return self.value.is_contiguous() and (self.is_turned or self.key.is_contiguous())
 
     def rows(self, index: Tensor | None) -> KeyValue:
         """Pick (and repeat) rows: `index` (R,) -> (R, H, M, d). None keeps all."""
@@ -99,11 +112,17 @@ class KVCache:
 
 
 class KeyValueRows:
-    """Keys and values of rows that come and go, (layers, rows, heads, positions, d) each, kept for reuse."""
+    """Keys and values of rows that come and go, (layers, rows, heads, positions, d) each, kept for reuse.
 
-    def __init__(self, layers: int, heads: int, head_dim: int, *, dtype: torch.dtype, device: torch.device) -> None:
-        self.keys = torch.zeros(layers, 0, heads, 0, head_dim, dtype=dtype, device=device)
-        self.values = torch.zeros_like(self.keys)
+    The keys may be `turned` (see `KeyValue`).
+    """
+
+    def __init__(
+        self, layers: int, heads: int, head_dim: int, *, dtype: torch.dtype, device: torch.device, turned: bool = False
+    ) -> None:
+        self.values = torch.zeros(layers, 0, heads, 0, head_dim, dtype=dtype, device=device)
+        self.turned = turned
+        self.keys = self._keys_like(self.values)
 
     def view(self, rows: int, positions: int) -> tuple[KeyValue, ...]:
         """Of every layer the first rows and positions, without a copy."""
@@ -130,15 +149,20 @@ class KeyValueRows:
 
     def shorten(self, positions: int) -> None:
         """Keep the first positions alone."""
-        self.keys, self.values = (part[:, :, :, :positions].clone() for part in (self.keys, self.values))
+        self._resize(self.values.shape[1], positions)
 
     def grow(self, rows: int, positions: int) -> None:
         """Make room for so many; what is there is kept."""
-        self.keys, self.values = _grown(self.keys, rows, positions), _grown(self.values, rows, positions)
+        self._resize(rows, positions)
 
+    def _resize(self, rows: int, positions: int) -> None:
+        layers, held, heads, length, width = self.values.shape
+        values = self.values.new_zeros(layers, rows, heads, positions, width)
+        keys = self._keys_like(values)
+        kept = (slice(None), slice(min(rows, held)), slice(None), slice(min(positions, length)))
+        keys[kept], values[kept] = self.keys[kept], self.values[kept]
+        self.keys, self.values = keys, values
 
-def _grown(old: Tensor, rows: int, positions: int) -> Tensor:
-    layers, held, heads, length, width = old.shape
-    new = old.new_zeros(layers, rows, heads, positions, width)
-    new[:, :held, :, :length] = old
-    return new
+    def _keys_like(self, values: Tensor) -> Tensor:
+        """Zeros of that shape, laid out as the keys are."""
+        return torch.zeros_like(values.mT, memory_format=torch.contiguous_format).mT if self.turned else values.clone()

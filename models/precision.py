@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.models.attention import ReadsTogether
+from visavis.models.efficientnet_lite import SameConv2d
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.visavis_model import VisavisModel
 from visavis.models.vision_encoder import ObjectTower
@@ -95,6 +96,28 @@ class Bf16Linear(PackedLinear):
         return has_bf16()
 
 
+class PackedConvolution(nn.Module):
+    """A convolution of the object tower with its weights laid out once as oneDNN reads them, in the weights' precision;
+    clipping is part of it. The layout is that of the first picture's size."""
+
+    def __init__(self, convolution: SameConv2d) -> None:
+        super().__init__()
+        self.weight, self._plain = convolution.weight, convolution
+        self._packed: Tensor | None = None
+        self._fused = ("hardtanh", [0.0, 6.0], "") if convolution.clips else ("none", [], "")
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
+        maps, padding = self._plain.pad(maps)
+        sizes = (padding, self._plain.stride, (1, 1), self._plain.groups)
+        if self._packed is None:
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *sizes, maps.shape)
+        convolved: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            maps, self._packed, self._plain.bias, *sizes, *self._fused
+        )
+        return convolved
+
+
 LAYERS: dict[Precision, type[Int8Linear] | type[PackedLinear]] = {
     Precision.INT8: Int8Linear,
     Precision.BF16: Bf16Linear,
@@ -122,8 +145,8 @@ def serve_with(model: VisavisModel, precision: Precision) -> Precision:
     attentions: list[Any] = [layer.cross_attention for layer in model.decoder.layers]
     for attention in attentions:
         attention.key_value = LAYERS[chosen](attention.key_value)
-    if chosen is not Precision.FP32:
-        _lower_convolutions(encoder.vision.objects)
+    if encoder.vision.objects is not None:
+        _serve_convolutions(encoder.vision.objects, chosen)
     return chosen
 
 
@@ -146,10 +169,20 @@ def _for_steps(decoder: GenerationDecoder, precision: Precision) -> GenerationDe
     return quick
 
 
-def _lower_convolutions(objects: ObjectTower | None) -> None:
-    """bf16 for either choice, where the processor has it in hardware: 8-bit convolutions need fitted scales."""
-    if objects is not None and has_bf16():
+def _serve_convolutions(objects: ObjectTower, precision: Precision) -> None:
+    """bf16 for either lower choice, where the processor has it in hardware: 8-bit convolutions need fitted scales."""
+    if precision is not Precision.FP32 and has_bf16():
         objects.network.bfloat16()
+    if torch.backends.mkldnn.is_available() and objects.network.stem.weight.device.type == "cpu":
+        _pack_convolutions(objects.network)
+
+
+def _pack_convolutions(part: nn.Module) -> None:
+    for name, child in list(part.named_children()):
+        if isinstance(child, SameConv2d):
+            setattr(part, name, PackedConvolution(child))
+        else:
+            _pack_convolutions(child)
 
 
 def has_bf16() -> bool:

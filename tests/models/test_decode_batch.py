@@ -69,7 +69,8 @@ def test_any_order_of_joining_and_leaving_gives_the_logits_of_one_pass(
             with torch.inference_mode():
                 logits = batch.step([tokens[-1] for _, tokens in rows])
             for row, (memory, tokens) in enumerate(rows):
-                torch.testing.assert_close(logits[row], alone(tiny_model, memory, tokens))
+                expected = alone(tiny_model, memory, tokens)
+                torch.testing.assert_close(logits[row], expected, atol=5e-5, rtol=1e-4)  # sums in another order
                 tokens.append(3 + (number + row) % 40)
     assert len(batch) == len(rows)
 

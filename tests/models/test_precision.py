@@ -11,9 +11,18 @@ from torch import Tensor, nn
 from visavis.models.attention import ReadsTogether
 from visavis.models.config import ObjectConfig
 from visavis.models.decode_batch import DecodeBatch
+from visavis.models.efficientnet_lite import SameConv2d
 from visavis.models.engine import InferenceEngine
 from visavis.models.generation import GenerationRequest
-from visavis.models.precision import LAYERS, Bf16Linear, Int8Linear, Precision, best_for, serve_with
+from visavis.models.precision import (
+    LAYERS,
+    Bf16Linear,
+    Int8Linear,
+    PackedConvolution,
+    Precision,
+    best_for,
+    serve_with,
+)
 from visavis.models.processor import Processor
 from visavis.models.visavis_model import VisavisModel
 from visavis.models.vision_encoder import ObjectTower
@@ -59,6 +68,34 @@ def test_rows_do_not_touch_each_other(kind: type[nn.Module], linear: nn.Linear, 
     assert kept[0, 1].isnan().all() and not kept[1].isnan().any()
     torch.testing.assert_close(kept[1, 3], together[1, 3])
     torch.testing.assert_close(kept[0, 2:], together[0, 2:])
+
+
+@pytest.mark.parametrize("clips", [True, False])
+@pytest.mark.parametrize(("kernel", "stride", "size"), [(1, 1, 5), (3, 1, 5), (3, 2, 6), (5, 2, 7)])
+def test_a_packed_convolution_is_the_plain_one_for_any_size(kernel: int, stride: int, size: int, clips: bool) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        plain = SameConv2d(8, 8, kernel, stride, groups=8 if kernel > 1 else 1, clips=clips).requires_grad_(False)
+        pictures = [4 * torch.randn(count, 8, side, side) for count, side in ((1, size), (2, size), (1, size + 1))]
+    packed = PackedConvolution(plain)
+    for picture in pictures:
+        torch.testing.assert_close(packed(picture), plain(picture), atol=1e-5, rtol=1e-4)
+    assert (packed(pictures[1]).min() >= 0) == clips
+
+
+def test_a_served_object_tower_has_packed_convolutions_alone_and_sees_the_same(
+    tiny_model: VisavisModel,
+) -> None:
+    plain = ObjectTower(ObjectConfig(resolution=64, head_size=20)).eval()
+    model = copy.deepcopy(tiny_model)
+    model.encoder.vision.objects = copy.deepcopy(plain)
+    serve_with(model, Precision.FP32)
+    served = model.encoder.vision.objects
+    assert sum(isinstance(module, PackedConvolution) for module in served.modules()) == 63
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        for seen, expected in zip(served(pixels), plain(pixels), strict=True):
+            torch.testing.assert_close(seen, expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.BF16])
