@@ -16,7 +16,7 @@ from visavis.models.kv_cache import KeyValue, KeyValueRows
 from visavis.models.visavis_model import Memory, VisavisModel
 
 _MEMORY_ROUNDING = 64
-_WORTH_KEEPING = 0.75  # of what is held; less is given back
+_WORTH_KEEPING = 0.5  # of what is held; less is given back, more would soon be taken again
 _SHORT_ANSWER = 128  # positions that take no longer to read than to leave out
 
 DecodeStep = Callable[..., Tensor]

@@ -135,11 +135,13 @@ class KeyValueRows:
         self.values[:, row].zero_()
 
     def fill(self, row: int, layers: Sequence[KeyValue]) -> None:
-        """Put what a row remembers, (1, H, M, d) a layer, in the place of what was there."""
-        self.clear(row)
+        """Put what a row remembers, (1, H, M, d) a layer, in the place of what was there; zeros behind it, as `clear`."""
+        length = layers[0].key.shape[2]
         for layer, held in enumerate(layers):
-            self.keys[layer, row, :, : held.key.shape[2]] = held.key[0]
-            self.values[layer, row, :, : held.key.shape[2]] = held.value[0]
+            self.keys[layer, row, :, :length] = held.key[0]
+            self.values[layer, row, :, :length] = held.value[0]
+        self.keys[:, row, :, length:] = 0
+        self.values[:, row, :, length:] = 0
 
     def move(self, source: int, target: int) -> None:
         """Copy one row over another."""
