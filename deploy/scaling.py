@@ -3,8 +3,8 @@
     python deploy/scaling.py --turns-per-s 2000 --sessions 1000000 --first-s 1.0
 
 A turn passes a gateway, a shard of the store, a model server, and the gateway again. A model server is what the engine
-is: workers prepare (pictures in slices, ready questions first), one takes steps for all rows together, and each slows
-the others down. Times are measured ones (docs/service-times.json); nothing here imports visavis.
+is: workers prepare (pictures in slices, ready questions first), one takes steps for all rows together, and all share
+the cores of a machine. Times are measured ones (docs/service-times.json); nothing here imports visavis.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ import simpy
 
 MEASURED = Path(__file__).parents[1] / "docs/service-times.json"
 SLICES = 6  # of a picture: a question whose picture is ready does not wait for all of another's
+SHARE_S = 0.004  # of processor time, after which it is looked again how many work
+LONGEST_PAUSE_S = 0.1  # of the worker that takes steps, for one that prepares
 Events = Generator[Any, Any, Any]
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds, on one machine: `picture` and `question` to prepare, a step of one row and of each further one; a turn's
-    work of a gateway and of the store; `wire` is what no processor does. `contention` is how much longer each worker of
-    a model server takes for each other one that works. `preparers`, rows and places in the line are the engine's."""
+    """Seconds of a processor: `picture` and `question` to prepare, a step of one row and of each further one; a turn's
+    work of a gateway, of the store, and of the people of the benchmark; `wire` is what no processor does. `contention`
+    is how much more processor time the same work takes while others compute as well. A model server has `cores`;
+    `preparers`, rows and places in the line are the engine's."""
 
     picture_s: float
     question_s: float
@@ -40,6 +43,8 @@ class Times:
     store_s: float
     wire_s: float
     contention: float
+    people_s: float = 0.0
+    cores: int = 2
     socket_bytes: float = 32_768
     rows: int = 32
     line: int = 64
@@ -65,11 +70,13 @@ class Turn:
 
 @dataclass
 class Tally:
-    """What came out: seconds to the first words, turns answered and refused, and how busy each kind of part was."""
+    """What came out: seconds to the first words, turns answered and refused, how busy each kind of part was, and the
+    seconds of a processor that a turn cost the model server."""
 
     firsts: list[float] = field(default_factory=list)
     refused: int = 0
     seconds: float = 0.0
+    model_s: float = 0.0
     busy: dict[str, float] = field(default_factory=dict)
 
     def first_s(self, share: float) -> float:
@@ -83,19 +90,40 @@ class Tally:
         return len(self.firsts) / self.seconds
 
 
-class ModelServer:
-    """One engine: two workers, a line, rows."""
+class Cores:
+    """Processors that all who work share evenly; nobody works on more than one."""
 
-    def __init__(self, env: simpy.Environment, times: Times) -> None:
-        self._env, self._times = env, times
+    def __init__(self, env: simpy.Environment, cores: int, contention: float) -> None:
+        self._env, self._cores, self._contention = env, cores, contention
+        self._working = 0
+
+    def work(self, seconds: float) -> Events:
+        """So much processor time, of one who has the machine alone; gives what it was in company."""
+        spent = 0.0
+        while seconds > 1e-9:  # but for what rounding leaves
+            part = min(seconds, SHARE_S)
+            self._working += 1
+            dearer = self._contention if self._working > 1 else 1.0
+            yield self._env.timeout(part * dearer * max(1.0, self._working / self._cores))
+            self._working -= 1
+            seconds, spent = seconds - part, spent + part * dearer
+        return spent
+
+
+class ModelServer:
+    """One engine: its workers, a line, rows."""
+
+    def __init__(self, env: simpy.Environment, times: Times, cores: Cores) -> None:
+        self._env, self._times, self._cores = env, times, cores
         self._line: deque[Turn] = deque()
         self._rows: list[Turn] = []
         self._known: set[int] = set()
         self._sliced: dict[int, int] = {}
         self._wake = env.event()
         self._encoding: set[int] = set()
-        self._working = 0
-        self.busy_s = 0.0
+        self._preparing = 0
+        self._round = env.event()
+        self.busy_s = self.spent_s = 0.0
         for _ in range(times.preparers):
             env.process(self._prepare())
         env.process(self._answer())
@@ -121,6 +149,7 @@ class ModelServer:
             if turn is None and picture is None:
                 yield self._wake
                 continue
+            self._preparing += 1
             if turn is not None:
                 turn.taken = True
             if picture is not None:  # a slice, beside every question
@@ -130,6 +159,9 @@ class ModelServer:
                 yield from self._work(self._times.question_s)
                 self._rows.append(turn)
                 self._rouse()
+            self._preparing -= 1
+            over, self._round = self._round, self._env.event()
+            over.succeed()
 
     def _encode(self, picture: int) -> Events:
         self._encoding.add(picture)
@@ -145,6 +177,8 @@ class ModelServer:
             if not self._rows:
                 yield self._wake
                 continue
+            if self._preparing:  # whoever is being prepared had better be part of the step
+                yield self._round | self._env.timeout(LONGEST_PAUSE_S)
             rows = list(self._rows)
             yield from self._work(self._times.step_s + self._times.row_s * (len(rows) - 1))
             for turn in rows:
@@ -155,11 +189,9 @@ class ModelServer:
                     self._rouse()
 
     def _work(self, seconds: float) -> Events:
-        taken = seconds * (1.0 + (self._times.contention - 1.0) * self._working)
-        self.busy_s += taken
-        self._working += 1
-        yield self._env.timeout(taken)
-        self._working -= 1
+        begun = self._env.now
+        self.spent_s += yield from self._cores.work(seconds)
+        self.busy_s += self._env.now - begun
 
 
 @dataclass(frozen=True)
@@ -172,20 +204,31 @@ class Sizes:
 
 
 class Deployment:
-    """All parts. Conversations go to the replica that their picture's hash names, and there alone."""
+    """All parts. Conversations go to the replica that their picture's hash names, and there alone.
 
-    def __init__(self, sizes: Sizes, times: Times, seed: int = 0, *, turns_a_picture: int = 4) -> None:
+    Each gateway, shard and replica has a machine of its own; or `on_one`, with the people, as in the benchmark.
+    """
+
+    def __init__(
+        self, sizes: Sizes, times: Times, seed: int = 0, *, turns_a_picture: int = 4, on_one: bool = False
+    ) -> None:
         self.env, self.times, self.chance = simpy.Environment(), times, random.Random(seed)
         self.tally = Tally()
         self.turns_a_picture = turns_a_picture
         self._gateways = [simpy.Resource(self.env) for _ in range(sizes.gateways)]
         self._shards = [simpy.Resource(self.env) for _ in range(sizes.shards)]
-        self._replicas = [ModelServer(self.env, times) for _ in range(sizes.replicas)]
+        self._machine = Cores(self.env, times.cores, times.contention) if on_one else None
+        self._replicas = [
+            ModelServer(self.env, times, self._machine or Cores(self.env, times.cores, times.contention))
+            for _ in range(sizes.replicas)
+        ]
         self._spent = {"gateway": 0.0, "store": 0.0}
 
     def turn(self, conversation: int) -> Events:
         """One turn of a conversation, from the socket to the recorded end."""
         times, begun = self.times, self.env.now
+        if self._machine is not None:
+            yield from self._machine.work(times.people_s)
         gateway, shard = self._gateways[conversation % len(self._gateways)], self.chance.choice(self._shards)
         yield from self._use(gateway, "gateway", times.gateway_s / 2)
         yield from self._use(shard, "store", times.store_s / 2)
@@ -231,11 +274,15 @@ class Deployment:
         with resource.request() as mine:
             yield mine
             self._spent[name] += seconds
-            yield self.env.timeout(seconds)
+            if self._machine is None:
+                yield self.env.timeout(seconds)
+            else:
+                yield from self._machine.work(seconds)
 
     def _told(self, seconds: float) -> Tally:
         tally, now = self.tally, self.env.now
         tally.seconds = seconds
+        tally.model_s = sum(one.spent_s for one in self._replicas) / max(1, len(tally.firsts))
         tally.busy = {
             "gateway": self._spent["gateway"] / now / len(self._gateways),
             "store": self._spent["store"] / now / len(self._shards),

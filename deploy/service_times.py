@@ -2,9 +2,9 @@
 
     visavis bench --out bench && cp bench/bench.json docs/ && python deploy/service_times.py
 
-Measures the parts of the model with `visavis.models.part_times`, fits the two numbers that nothing measures to
-docs/bench.json, writes the file and prints what the simulation foretells beside what was measured. The work of a
-gateway and of the store, which the benchmark only tells as a share, stay what they are unless they are given.
+Measures the parts of the model with `visavis.models.part_times`; takes the work of gateway, store and people, and of
+the model server as a whole, from the benchmark's report; writes the file and prints what the simulation foretells
+beside what was measured. One number is fitted to the waits (of one person alone) and none to the rates.
 """
 
 from __future__ import annotations
@@ -17,18 +17,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from scaling import MEASURED, Deployment, Sizes, Times
+from scaling import MEASURED, Deployment, Sizes, Tally, Times
 
 ONE = Sizes(gateways=1, replicas=1, shards=1)
-PEOPLE = 32  # by whose throughput the contention is fitted
-SEEDS = range(2)
+PEOPLE = 32  # of whose turns the benchmark tells what they cost the processors
+SEEDS = range(4)
+BESIDE = {"gateway": "gateways", "store": "store", "people": "people"}
 Point = Mapping[str, float]
+
+
+def simulated(times: Times, people: int) -> list[Tally]:
+    """So many people at once on one machine with everything, as in the benchmark; a few times."""
+    return [Deployment(ONE, times, seed, on_one=True).closed_loop(people) for seed in SEEDS]
 
 
 def foretold(times: Times, people: int) -> tuple[float, float]:
     """Turns a second and the median of the seconds to the first words, of so many people at once."""
-    runs = [Deployment(ONE, times, seed).closed_loop(people) for seed in SEEDS]
+    runs = simulated(times, people)
     return sum(run.turns_per_s for run in runs) / len(runs), sum(run.first_s(0.5) for run in runs) / len(runs)
+
+
+def model_ms(times: Times) -> float:
+    """Processor time of a turn at the model server, with as many people as the benchmark tells it of."""
+    return 1000 * sum(run.model_s for run in simulated(times, PEOPLE)) / len(SEEDS)
 
 
 def with_parts(times: Times, parts: Mapping[str, float]) -> Times:
@@ -38,17 +49,24 @@ def with_parts(times: Times, parts: Mapping[str, float]) -> Times:
     return replace(times, picture_s=picture, question_s=question, step_s=one, row_s=(full - one) / 31)
 
 
-def fitted(times: Times, curve: Sequence[Point]) -> Times:
-    """`wire_s` such that one person alone waits as measured, then `contention` by the throughput of 32."""
-    measured = {int(point["people"]): point for point in curve}
-    alone = replace(times, wire_s=0.0)
-    times = replace(times, wire_s=max(0.0, measured[1]["first_ms"] / 1000 - foretold(alone, 1)[1]))
+def with_processor_ms(times: Times, used: Mapping[str, float]) -> Times:
+    """`used`: milliseconds of a turn by part, as the benchmark tells them. `contention` becomes what makes the model
+    server's work as dear in the simulation as it was."""
+    sides = {f"{name}_s": used[part] / 1000 for name, part in BESIDE.items()}
+    times = replace(times, **sides)
     low, high = 1.0, 4.0
-    while high - low > 0.02:
+    while high - low > 0.01:
         middle = (low + high) / 2
-        too_fast = foretold(replace(times, contention=middle), PEOPLE)[0] > measured[PEOPLE]["turns_per_s"]
-        low, high = (middle, high) if too_fast else (low, middle)
+        too_dear = model_ms(replace(times, contention=middle)) > used["model"]
+        low, high = (low, middle) if too_dear else (middle, high)
     return replace(times, contention=round(low, 2))
+
+
+def with_wire(times: Times, curve: Sequence[Point]) -> Times:
+    """`wire_s` such that one person alone waits as measured."""
+    alone = next(point for point in curve if point["people"] == 1)
+    unexplained = alone["first_ms"] / 1000 - foretold(replace(times, wire_s=0.0), 1)[1]
+    return replace(times, wire_s=max(0.0, unexplained))
 
 
 def table(times: Times, curve: Sequence[Point]) -> str:
@@ -81,16 +99,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=MEASURED)
     parser.add_argument("--precision", default="int8", help="that the benchmark served with")
     parser.add_argument("--preparers", type=int, default=2, help="workers of the engine that prepare")
-    parser.add_argument("--gateway-ms", type=float, help="of a processor, each turn")
-    parser.add_argument("--store-ms", type=float)
     given = parser.parse_args()
     told, report = json.loads(MEASURED.read_text()), json.loads(given.bench.read_text())
     times = replace(with_parts(Times.measured(), measured_parts(given.precision)), preparers=given.preparers)
-    if given.gateway_ms is not None:
-        times = replace(times, gateway_s=given.gateway_ms / 1000)
-    if given.store_ms is not None:
-        times = replace(times, store_s=given.store_ms / 1000)
-    times = fitted(times, report["over_concurrency"])
+    times = with_processor_ms(times, report["processor_ms"]["visavis"])
+    times = with_wire(times, report["over_concurrency"])
     told["times"] = {name: round(value, 6) for name, value in asdict(times).items()}
     told["of"] = (
         f"embedded model, {given.precision}, {report['cores']} cores of {report['processor']}; {given.bench.name}"

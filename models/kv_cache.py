@@ -135,7 +135,7 @@ class KeyValueRows:
         self.values[:, row].zero_()
 
     def fill(self, row: int, layers: Sequence[KeyValue]) -> None:
-        """Put what a row remembers, (1, H, M, d) a layer, in the place of what was there; zeros behind it, as `clear`."""
+        """Put what a row remembers, (1, H, M, d) a layer, in the place of what was there, and zeros behind it."""
         length = layers[0].key.shape[2]
         for layer, held in enumerate(layers):
             self.keys[layer, row, :, :length] = held.key[0]

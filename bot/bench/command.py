@@ -41,9 +41,11 @@ async def bench(settings: Settings, *, workers: int, quick: bool, console: Conso
             generate_rivals(folder, threads, settings.device) as generate,
             litserve_rival(folder, threads, PEOPLE, settings.device) as litserve,
         ):
-            spent = partial(processor_seconds, default.supervisor)
+            above = {stack.url: stack.supervisor for stack in (fp32, default)}
             show = partial(_show, progress, task)
-            contest = Contest(fp32.url, default.url, spent, generate, litserve, plan, show)
+            contest = Contest(
+                fp32.url, default.url, lambda url: processor_seconds(above[url]), generate, litserve, plan, show
+            )
             results = await contest.run()
             equal = await _equal_tokens(results, generate)
     if litserve is None:

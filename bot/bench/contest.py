@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from visavis.bot.bench.load import Outcome, closed_loop, gaps_of, one_by_one, open_loop
-from visavis.bot.bench.processor_time import beside_model
+from visavis.bot.bench.processor_time import beside_model, milliseconds_a_turn
 from visavis.bot.bench.rivals import GenerateRivals, LitServeRival
 from visavis.bot.bench.workload import PEOPLE, TURNS, Person, crowd
 
@@ -25,6 +25,7 @@ class Plan:
     probed: int = 8
     open_loop_people: int = 60
     concurrencies: tuple[int, ...] = (1, 4, 8, 16, 32, 64)
+    waves: int = 3  # of each of these
 
 
 QUICK = Plan(repeats=1, sampled=2, litserve_turns=1, probed=3, open_loop_people=12, concurrencies=())
@@ -38,7 +39,7 @@ class Results:
     figures: dict[str, float] = field(default_factory=dict)
     equal: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
-    beside_model: list[float | None] = field(default_factory=list)
+    processor_ms: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # a turn, by part, of either visavis
 
     def over(self, one: str, other: str) -> float | None:
         """The median of ratios of runs that stood side by side."""
@@ -49,11 +50,11 @@ class Results:
 @dataclass
 class Contest:
     """The contestants: visavis in fp32 and with its default precision (addresses), `generate`, LitServe if there.
-    `spent` reads what the parts of the latter visavis have cost the processors (`processor_time`)."""
+    `spent` reads what the parts of a visavis have cost the processors so far (`processor_time`), by its address."""
 
     fp32: str
     default: str
-    spent: Callable[[], dict[str, float]]
+    spent: Callable[[str], dict[str, float]]
     generate: GenerateRivals
     litserve: LitServeRival | None
     plan: Plan
@@ -75,7 +76,7 @@ class Contest:
         cold = crowd(_COLD + seed, turns=1)
         sampled = people[: plan.sampled]
         first = await self._timed("sequential", self.generate.sequential(sampled))
-        ours = await self._timed("visavis_fp32", closed_loop(self.fp32, people))
+        ours = await self._measured("visavis_fp32", self.fp32, people)
         self._compare("sequential", first, ours)
         batch = await self._timed("static_cold", self.generate.static_cold(cold))
         self._compare("static_cold", batch, await self._timed("visavis_fp32_cold", closed_loop(self.fp32, cold)))
@@ -84,10 +85,16 @@ class Contest:
         if self.litserve is not None:
             asked = [Person(one.picture, one.questions[: plan.litserve_turns]) for one in people]
             self._compare("litserve", await self._timed("litserve", self.litserve.closed_loop(asked)), ours)
-        before = self.spent()
-        self._compare("default_precision", ours, await self._timed("visavis", closed_loop(self.default, people)))
-        self.results.beside_model.append(beside_model(before, self.spent()))
+        self._compare("default_precision", ours, await self._measured("visavis", self.default, people))
         await self._timed("visavis_cold", closed_loop(self.default, cold))
+
+    async def _measured(self, name: str, url: str, people: Sequence[Person]) -> Outcome:
+        """Timed, and what it costs the processors."""
+        before = self.spent(url)
+        outcome = await self._timed(name, closed_loop(url, people))
+        used = milliseconds_a_turn(before, self.spent(url), len(outcome.turns))
+        self.results.processor_ms.setdefault(name, []).append(used)
+        return outcome
 
     async def _timed(self, name: str, work: Awaitable[Outcome]) -> Outcome:
         self.advance(name)
@@ -121,17 +128,28 @@ class Contest:
         figures["itl_p99_over_quiet"] = _percentile(noisy, 99) / _percentile(quiet, 99)
         self.advance("long talks")
         figures["turn20_over_turn2"] = await self._growth()
-        measured = [share for share in self.results.beside_model if share is not None]
-        if measured:
-            figures["gateway_store_over_model_cpu"] = statistics.median(measured)
+        for name, ending in (("visavis", ""), ("visavis_fp32", "_fp32")):
+            shares = list(map(beside_model, self.results.processor_ms[name]))
+            if None not in shares:
+                figures[f"gateway_store_over_model_cpu{ending}"] = _median(shares)
         self.advance("rooflines")
-        shares = await self.generate.rooflines()
-        figures |= {f"roofline_{name}": share for name, share in shares.items()}
+        limits = await self.generate.rooflines()
+        figures |= {f"roofline_{name}": share for name, share in limits.items()}
         for people in plan.concurrencies:
             self.advance(f"{people} at once")
-            outcome = await closed_loop(url, crowd(_PROBES + 20 + people, people))
-            first_ms = 1000 * _median(turn.first_s for turn in outcome.turns)
-            self.results.curve.append({"people": people, "turns_per_s": outcome.turns_per_s, "first_ms": first_ms})
+            self.results.curve.append(await self._point(people))
+
+    async def _point(self, people: int) -> dict[str, float]:
+        """Of the curve over people at once: medians over several waves of them."""
+        waves = [
+            await closed_loop(self.default, crowd(_PROBES + 20 + 100 * wave + people, people))
+            for wave in range(self.plan.waves)
+        ]
+        return {
+            "people": people,
+            "turns_per_s": _median(wave.turns_per_s for wave in waves),
+            "first_ms": 1000 * _median(_median(turn.first_s for turn in wave.turns) for wave in waves),
+        }
 
     async def _growth(self) -> float:
         """The same question as turn 2 and as turn 20 of a conversation, of several people the median."""

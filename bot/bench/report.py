@@ -28,6 +28,7 @@ def summary(results: Results, equal_tokens: dict[str, float], facts: dict[str, A
         **facts,
         "ratios": {name: _rounded(value) for name, value in {**ratios, **results.figures}.items()},
         "turns_per_s": {name: _spread(values) for name, values in results.turns_per_s.items()},
+        "processor_ms": {name: _typical(runs) for name, runs in results.processor_ms.items()},
         "equal_tokens": {name: _rounded(share) for name, share in equal_tokens.items()},
         "over_concurrency": results.curve,
     }
@@ -89,6 +90,11 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
         "most": max(values),
         "runs": [round(value, 3) for value in values],
     }
+
+
+def _typical(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of each part."""
+    return {part: round(statistics.median(run[part] for run in runs), 3) for part in runs[0]}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -23,7 +23,7 @@ from visavis.bot.bench.contest import Contest, Plan, Results
 from visavis.bot.bench.deployment import measure, table
 from visavis.bot.bench.gateway import ForcedLengths
 from visavis.bot.bench.load import Outcome, open_loop
-from visavis.bot.bench.processor_time import beside_model, processor_seconds
+from visavis.bot.bench.processor_time import beside_model, milliseconds_a_turn, processor_seconds
 from visavis.bot.bench.report import RATIOS, equal_share, plot, summary
 from visavis.bot.bench.workload import (
     LONGEST,
@@ -39,7 +39,7 @@ from visavis.bot.bench.workload import (
 )
 from visavis.models.generation import GenerationChunk, GenerationRequest
 
-FEW = Plan(repeats=2, sampled=1, litserve_turns=1, probed=1, open_loop_people=2, concurrencies=(1, 2))
+FEW = Plan(repeats=2, sampled=1, litserve_turns=1, probed=1, open_loop_people=2, concurrencies=(1, 2), waves=3)
 
 
 class SlowRival:
@@ -126,8 +126,18 @@ async def test_a_contest_over_the_real_wire(run_gateway: RunGateway) -> None:
     model = ScriptedChatModel()
     rival, steps = SlowRival("other words"), list[str]()
     async with run_gateway(model) as url:
-        readings = iter([{"model": 1.0}, {"model": 3.0, "store": 0.5}, {"model": 3.0}, {"model": 4.0, "gateways": 0.1}])
-        contest = Contest(url, url, lambda: next(readings), rival, rival, FEW, steps.append)  # type: ignore[arg-type]
+        clock = {"model": 0.0, "store": 0.0, "gateways": 0.0, "people": 0.0}
+
+        def spent(asked: str) -> dict[str, float]:  # at every second reading a wave of four turns has passed
+            assert asked == url
+            readings.append(dict(clock))
+            wave = len(readings) // 2
+            if len(readings) % 2:
+                clock.update(model=clock["model"] + 2.0, store=clock["store"] + 0.1, gateways=0.1 * wave)
+            return readings[-1]
+
+        readings = list[dict[str, float]]()
+        contest = Contest(url, url, spent, rival, rival, FEW, steps.append)  # type: ignore[arg-type]
         results = await contest.run()
         waits = await open_loop(url, crowd(9, people=3, turns=2), turns_per_s=100.0)
     assert len(waits) == 6 and min(waits) > 0
@@ -141,8 +151,12 @@ async def test_a_contest_over_the_real_wire(run_gateway: RunGateway) -> None:
     assert {"followup_ttft_over_first", "p99_ttft_over_unloaded", "itl_p99_over_quiet", "turn20_over_turn2"} <= set(
         report["ratios"]
     )
-    assert report["ratios"]["gateway_store_over_model_cpu"] == pytest.approx((0.25 + 0.1) / 2)
+    assert len(readings) == 8
+    assert report["processor_ms"]["visavis"] == pytest.approx({"model": 500, "store": 25, "gateways": 25, "people": 0})
+    assert report["ratios"]["gateway_store_over_model_cpu"] == pytest.approx(0.1)
+    assert report["ratios"]["gateway_store_over_model_cpu_fp32"] == pytest.approx((0.05 + 0.1) / 2)
     assert [point["people"] for point in report["over_concurrency"]] == [1, 2]
+    assert len(model.asked) >= 3 * (2 + 4), "several waves a point"
     assert results.equal["sequential"][0][0] == "other words"
 
 
@@ -197,10 +211,12 @@ def test_the_parts_of_a_stack_are_told_apart() -> None:
     start += " for name in ('visavis.models.model_' + 'server', 'val' + 'key')]\n"
     command = [sys.executable, "-c", f"{start}{burn}\nsys.stdin.read()", f"{burn}\ninput()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as above:
-        while len(spent := processor_seconds(above.pid)) < 3 or min(spent.values()) < 0.2:
+        while len(spent := processor_seconds(above.pid)) < 4 or min(spent.values()) < 0.2:
             time.sleep(0.05)
         above.stdin.close()  # type: ignore[union-attr]
-    assert set(spent) == {"model", "store", "gateways"}
+    assert set(spent) == {"model", "store", "gateways", "people"}
     assert processor_seconds(above.pid) == {}
-    assert beside_model({}, {"model": 2.0, "store": 0.5, "gateways": 0.5}) == 0.5
-    assert beside_model(spent, spent) is None and beside_model({}, {}) is None
+    assert beside_model({"model": 2.0, "store": 0.5, "gateways": 0.5, "people": 9.0}) == 0.5
+    assert beside_model({"model": 0.0, "store": 1.0, "gateways": 1.0}) is None and beside_model({}) is None
+    assert milliseconds_a_turn({"model": 1.0}, {"model": 2.0, "store": 0.5}, 4) == {"model": 250.0, "store": 125.0}
+    assert milliseconds_a_turn({}, {}, 4) == {}
