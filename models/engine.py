@@ -17,7 +17,7 @@ from dataclasses import replace
 from operator import mul
 from types import TracebackType
 
-from visavis.models.engine_jobs import EngineCounters, Event, Job, WaitingLine
+from visavis.models.engine_jobs import EngineCounters, Job, WaitingLine
 from visavis.models.engine_workers import start_workers
 from visavis.models.errors import BadRequest, Busy, ModelError, NoSharedSpace, UnknownImage
 from visavis.models.generation import (
@@ -32,6 +32,7 @@ from visavis.models.handover import Handover
 from visavis.models.image_states import ImageStates
 from visavis.models.images import PictureLimits
 from visavis.models.looks import Look
+from visavis.models.mailbox import Event, Mailbox
 from visavis.models.processor import Processor
 from visavis.models.replies import reply_without_model
 from visavis.models.text_checks import clean_text
@@ -58,6 +59,7 @@ class InferenceEngine:
             accelerator, which has one line of work anyhow.
         pictures_together: how many pictures are encoded in one forward; by default one on a CPU, where more gain
             nothing.
+        words_every_s: words that follow others sooner than this are handed over together; the end waits for nothing.
 
     Use it as a context manager or call `close`. One engine serves any number of event loops and threads.
     """
@@ -78,8 +80,10 @@ class InferenceEngine:
         threads: int | None = None,
         preparing: int | None = None,
         pictures_together: int | None = None,
+        words_every_s: float = 0.0,
     ) -> None:
         self.model_name = model_name
+        self._words_every_s = words_every_s
         self.counters = EngineCounters()
         self.images = ImageStates(
             model, processor, self.counters, cache_bytes=cache_bytes, limits=limits, reader=reader
@@ -249,7 +253,9 @@ class InferenceEngine:
         if request.image is not None and not self.images.holds(look):
             raise UnknownImage([request.image])
         wait_s = math.inf if request.deadline_s is None or answer is not None else request.deadline_s
-        job = Job(request, look, time.monotonic() + wait_s, asyncio.get_running_loop(), answer, embeds)
+        loop = asyncio.get_running_loop()
+        events = Mailbox(loop, self._words_every_s)
+        job = Job(request, look, time.monotonic() + wait_s, loop, events, answer, embeds)
         try:
             self._line.append(job)
         except Busy:
@@ -259,5 +265,6 @@ class InferenceEngine:
 
     def _abandon(self, job: Job) -> None:
         job.abandoned = True
+        job.events.close()
         if self._line.take(job):
             self.counters.add("cancelled")

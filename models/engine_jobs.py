@@ -12,17 +12,16 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from visavis.models.errors import Busy, ModelError
-from visavis.models.generation import Embedding, GenerationChunk, GenerationRequest, WordHeat
+from visavis.models.generation import GenerationRequest
 from visavis.models.image_states import ImageCounters
 from visavis.models.looks import Look
+from visavis.models.mailbox import Event, Mailbox
 from visavis.models.visavis_model import ImageState
 
 logger = logging.getLogger(__name__)
-
-Event = GenerationChunk | ModelError | tuple[WordHeat, ...] | Embedding
 
 
 @dataclass
@@ -48,9 +47,9 @@ class Job:
     look: Look
     deadline: float
     loop: asyncio.AbstractEventLoop
+    events: Mailbox
     answer: str | None = None
     embeds: bool = False
-    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)  # bounded by answer length
     abandoned: bool = False
     image: ImageState | None = None
     position: int | None = None
@@ -169,4 +168,4 @@ class Outbox:
 
 def _deliver(batch: Iterable[tuple[Job, Event]]) -> None:
     for job, event in batch:
-        job.events.put_nowait(event)
+        job.events.put(event)

@@ -75,6 +75,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache-bytes", type=int, default=256 << 20, help="kept of what was computed from pictures")
     parser.add_argument("--max-queue", type=int, default=64, help="questions that may wait")
     parser.add_argument("--max-new-tokens", type=int, help="longest answer; 48, of hf: models 256")
+    parser.add_argument("--words-every-ms", type=int, default=50, help="faster words are sent together; 0: each alone")
     parser.add_argument("--drain-s", type=int, default=30, help="how long running answers may take after SIGTERM")
     parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error", "critical"])
     parser.add_argument("--log-format", default="text", choices=["text", "json"])
@@ -115,6 +116,7 @@ def _load_engine(options: argparse.Namespace) -> InferenceEngine | TransformersE
         max_new_tokens=options.max_new_tokens or 48,
         reader=WordReader.find(),
         compiled=not options.no_compile,
+        words_every_s=options.words_every_ms / 1000,
     )
     if model.device.type != "cpu":
         _warm_up(engine)

@@ -103,6 +103,19 @@ async def test_repetition_penalty_equals_generate(
     assert (await engine.generate(request)).text == expected
 
 
+async def test_words_that_come_sooner_than_asked_for_are_sent_with_the_end(
+    engine: InferenceEngine, tiny_model: VisavisModel, tiny_processor: Processor
+) -> None:
+    loud = SamplingParameters(temperature=5.0, seed=1, max_new_tokens=48)
+    request = GenerationRequest(QUESTION, HISTORY, engine.add_image(drawn_picture()), sampling=loud)
+    each, expected = await pieces_of(engine, request)
+    with InferenceEngine(tiny_model, tiny_processor, words_every_s=60) as patient:
+        patient.add_image(drawn_picture())
+        pieces, completion = await pieces_of(patient, request)
+    assert completion == expected
+    assert len(each) > 3 and pieces == [each[0], "".join(each[1:])]
+
+
 async def test_streamed_pieces_join_to_the_batch_answer(engine: InferenceEngine) -> None:
     sampling = SamplingParameters(temperature=1.0, seed=3)
     request = GenerationRequest(QUESTION, (), engine.add_image(drawn_picture()), sampling=sampling)
