@@ -120,8 +120,18 @@ class _Connection:
         if (missing := self._inbox.interrupt()) is not None:
             error = BadRequest("Expected the picture's binary frame after 'image', got a text frame.", id=missing)
             await self._send(wire.error_frame(error))
-        self._count(Action.REQUEST, self._person or f"socket:{id(self)}")
-        await self._carry_out(wire.parse_command(frame, self._limits))
+        try:
+            self._count(Action.REQUEST, self._person or f"socket:{id(self)}")
+            command = wire.parse_command(frame, self._limits)
+        except DialogueError:
+            if wire.announces_picture(frame):
+                self._inbox.refuse()
+            raise
+        try:
+            await self._carry_out(command)
+        except DialogueError as error:
+            error.id = error.id or getattr(command, "id", None)
+            raise
 
     async def _carry_out(self, command: commands.Command) -> None:
         if isinstance(command, commands.Hello):
@@ -131,13 +141,13 @@ class _Connection:
         session, manager = self._known_session(), self._manager
         match command:
             case commands.New():
-                await self._enter(await manager.new_session(self._person))
+                await self._enter(await manager.new_session(self._person), self._person)
             case commands.TurnCommand():
-                await self._begin(lambda: manager.submit(session, command), command.id)
+                await self._begin(lambda: manager.submit(session, command))
             case commands.Regenerate():
-                await self._begin(lambda: manager.regenerate(session, command), command.id)
+                await self._begin(lambda: manager.regenerate(session, command))
             case commands.Edit():
-                await self._begin(lambda: manager.edit(session, command), command.id)
+                await self._begin(lambda: manager.edit(session, command))
             case commands.Select():
                 await self._send(wire.history_frame(await manager.select(session, command.turn)))
             case commands.Cancel():
@@ -163,9 +173,9 @@ class _Connection:
             case commands.Link():
                 await self._link(command.code)
 
-    def _known_session(self, answered: str | None = None) -> str:
+    def _known_session(self) -> str:
         if self._session is None:
-            raise BadRequest("Expected 'hello' before anything else.", id=answered)
+            raise BadRequest("Expected 'hello' before anything else.")
         return self._session
 
     def _known_person(self) -> str:
@@ -176,12 +186,10 @@ class _Connection:
     async def _hello(self, hello: commands.Hello) -> None:
         person = self._identify(hello.token)
         session = hello.session or await self._manager.new_session(person)
-        await self._enter(session, hello.resume, person)
-        self._person = person
+        await self._enter(session, person, hello.resume)
 
-    async def _enter(self, session_id: str, resume: commands.Resume | None = None, person: str | None = None) -> None:
+    async def _enter(self, session_id: str, person: str, resume: commands.Resume | None = None) -> None:
         """Tell what is there, then go on with the turns that run or wait, and the one to be resumed."""
-        person = self._person if person is None else person
         session = await self._manager.open_session(session_id, person)
         if session_id != self._session:
             counting = ExitStack()
@@ -189,7 +197,7 @@ class _Connection:
             self._counted.close()
             self._counted.push(counting)
         self._watchers.clear()
-        self._session = session_id
+        self._session, self._person = session_id, person  # before anything that may fail
         await self._send(wire.ready_frame(session, self._manager.choice, self._limits, person, self._manager.persona))
         for turn in session.waiting:
             if resume is None or turn.id != resume.turn:
@@ -199,9 +207,9 @@ class _Connection:
 
     def _announce(self, command: commands.ImageCommand) -> None:
         self._inbox.refuse()  # until it is found acceptable
-        session = self._known_session(command.id)
+        session = self._known_session()
         try:
-            self._count(Action.IMAGE, self._person or session, command.id)
+            self._count(Action.IMAGE, self._person or session)
             self._inbox.announce(command)
         except DialogueError as error:
             self._manager.observer.image_refused(error.code)
@@ -220,12 +228,8 @@ class _Connection:
             raise
         await self._send(wire.image_stored_frame(announced, ref))
 
-    def _count(self, action: Action, name: str, id: str | None = None) -> None:
-        try:
-            self._manager.rates.take(action, name, self._socket.address)
-        except RateLimited as error:
-            error.id = id
-            raise
+    def _count(self, action: Action, name: str) -> None:
+        self._manager.rates.take(action, name, self._socket.address)
 
     async def _link(self, code: str | None) -> None:
         persons, person = self._manager.persons, self._known_person()
@@ -233,15 +237,10 @@ class _Connection:
             return await self._send(wire.link_frame(await persons.offer_link(person), LINK_TTL_S))
         await self._send(wire.linked_frame(await persons.accept_link(person, code)))
 
-    async def _begin(self, submit: Callable[[], Awaitable[TurnLog]], id: str) -> None:
+    async def _begin(self, submit: Callable[[], Awaitable[TurnLog]]) -> None:
         """Submitted in here, not in the watcher: turns keep the order in which they came."""
-        self._count(Action.TURN, self._person or self._known_session(), id)
-        try:
-            log = await submit()
-        except DialogueError as error:
-            error.id = id
-            raise
-        self._watchers.watch(log)
+        self._count(Action.TURN, self._person or self._known_session())
+        self._watchers.watch(await submit())
 
     def _explain(self, session: str, turn: str) -> None:
         """One at a time for a client: each costs the model about as much as an answer."""

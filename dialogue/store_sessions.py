@@ -77,17 +77,24 @@ class SessionStore:
         """Make the branch with this turn the current one.
 
         Raises:
-            UnknownTurn: it stands nowhere in the current branch, not as an alternative either. Busy: turns wait.
+            UnknownSession. UnknownTurn: it stands nowhere in the current branch, not as an alternative either.
+            Busy: turns wait.
         """
         answer = int(await run_script(self._redis, branches.SELECT, session, turn))
         if answer == 0:
+            await self.check(session)
             raise unknown_turn(turn)
         if answer < 0:
             raise Busy("An answer is being written; please wait for it.", id=turn)
 
     async def set_feedback(self, session: str, turn: str, feedback: Feedback) -> None:
-        """Keep what a person thinks of an answer, in place of what was thought before; raises `UnknownTurn`."""
+        """Keep what a person thinks of an answer, in place of what was thought before.
+
+        Raises:
+            UnknownSession, UnknownTurn.
+        """
         if not await run_script(self._redis, branches.FEEDBACK, session, turn, records.dump_feedback(feedback)):
+            await self.check(session)
             raise unknown_turn(turn)
 
     async def set_title(self, session: str, title: str) -> None:

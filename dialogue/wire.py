@@ -6,6 +6,7 @@ commands.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from enum import StrEnum
@@ -24,6 +25,16 @@ from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, Sessio
 from visavis.dialogue.wire_fields import is_uuid
 
 Fields = dict[str, Any]
+_KINDS = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a whole number",
+    float: "a fraction",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+_ANNOUNCEMENT = re.compile(rf'"type"\s*:\s*"{CommandName.IMAGE}"')
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # `dumps` would make one for each frame
 
 
@@ -61,6 +72,11 @@ def parse_command(frame: str, limits: Limits) -> Command:
         refusal = error
     refusal.id = next((id for id in (fields.get("id"), fields.get("turn")) if is_uuid(id)), None)
     raise refusal
+
+
+def announces_picture(frame: str) -> bool:
+    """Whether a frame, right or wrong, is meant to be an `image`."""
+    return _ANNOUNCEMENT.search(frame) is not None
 
 
 def parse_event(frame: str) -> Event:
@@ -200,7 +216,7 @@ def _parse_object(frame: str, limits: Limits) -> Fields:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"Expected one JSON object in a text frame: {reason[:200]}.") from None
     if not isinstance(value, dict):
-        raise BadRequest(f"Expected one JSON object in a text frame, got {type(value).__name__}.")
+        raise BadRequest(f"Expected one JSON object in a text frame, got {_kind(value)}.")
     return value
 
 
@@ -222,4 +238,10 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"Expected '{where}', got nothing."
     message = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
-    return f"'{where}': {message[:1].lower()}{message[1:]}, got {type(first['input']).__name__}."
+    message = re.sub("a dictionary or an instance of .*", "a valid object", message)
+    return f"'{where}': {message[:1].lower()}{message[1:]}, got {_kind(first['input'])}."
+
+
+def _kind(value: object) -> str:
+    """What JSON calls it."""
+    return _KINDS.get(type(value), "something else")

@@ -142,7 +142,9 @@ async def test_hello_comes_first_and_only_in_version_1(room: Room) -> None:
     client = Client(room.manager)
     room.clients.append(client)
     for frame in (turn(), {"type": "new"}, {"type": "history"}, {"type": "cancel", "turn": turn()["id"]}, b"x"):
-        assert (await client.ask(frame))["code"] == "bad_request"
+        refused = await client.ask(frame)
+        named = frame.get("id") if isinstance(frame, dict) else None
+        assert (refused["code"], refused.get("id")) == ("bad_request", named)
     assert (await client.ask({**HELLO, "version": 2}))["code"] == "unsupported_version"
     assert (await client.ask({**HELLO, "session": "0" * 32}))["code"] == "unknown_session"
     assert (await client.ask(HELLO))["type"] == "ready"
@@ -188,6 +190,10 @@ async def test_pictures_that_are_refused(room: Room) -> None:
     assert (await upload(png(), 5))["code"] == "bad_request"
     # Refused by its announcement; the binary frame that follows is passed over.
     assert (await upload(png(), 30 * 2**20))["code"] == "image_too_large"
+    for wrong in ({"bytes": 0}, {"bytes": "5"}, {"bytes": 2**40}, {"bytes": 5, "id": "x"}, {"bytes": 5, "mime": 7}, {}):
+        assert (await client.ask({"type": "image", "id": str(uuid.uuid4()), **wrong}))["code"] == "bad_request"
+        client.say(png())
+    assert (await client.ask(png()))["code"] == "bad_request", "nothing has announced it"
     client.say({"type": "image", "id": str(uuid.uuid4()), "mime": "image/png", "bytes": 5})
     assert (await client.ask({"type": "history"}))["code"] == "bad_request"
     assert (await client.hear())["type"] == "history"
@@ -295,7 +301,11 @@ async def test_new_and_forget(room: Room) -> None:
     await client.hear_turn()
     forgotten = await client.ask({"type": "forget"})
     assert forgotten["type"] == "forgotten" and forgotten["receipt"]["turns"] == 2
-    assert (await client.ask(turn()))["code"] == "unknown_session"
+    for name in ("turn", "regenerate", "edit", "select", "feedback"):
+        request = {"id": str(uuid.uuid4())} if name in ("turn", "regenerate", "edit") else {}
+        frame = {"type": name, "turn": str(uuid.uuid4()), "text": "x", "score": 1, **request}
+        refused = await client.ask(frame)
+        assert (refused["code"], refused.get("id")) == ("unknown_session", request.get("id"))
     second = await client.ask({"type": "new"})
     assert second["type"] == "ready" and second["session"] != first["session"]
 
@@ -421,6 +431,22 @@ async def test_foreign_conversations_are_unknown_and_nobody_has_a_list(room: Roo
     assert refused["code"] == "unknown_session"
     assert (await other.ask({**HELLO, "session": ready["session"]}))["type"] == "ready"  # who has the id may read it
     assert (await other.ask({"type": "sessions"}))["code"] == "unauthorized"
+
+
+async def test_a_resume_that_fails_leaves_no_doubt_whose_connection_it_is(room: Room) -> None:
+    client, mine = await room.client({**HELLO, "token": TOKEN})
+    client.say(turn("Mine?"))
+    await client.hear_turn()
+    other, theirs = await room.client({**HELLO, "token": TOKEN[::-1]})
+    other.say(turn("Theirs?"))
+    await other.hear_turn()
+    lost = {"turn": str(uuid.uuid4()), "attempt": 1, "seq": 1}
+    back, _ = await room.client({**HELLO, "session": mine["session"], "token": TOKEN, "resume": lost})
+    assert (await back.hear())["code"] == "unknown_turn"
+    assert [one["title"] for one in (await back.ask({"type": "sessions"}))["sessions"]] == ["Mine?"]
+    await back.ask({**HELLO, "session": theirs["session"], "token": TOKEN[::-1], "resume": lost})
+    assert (await back.hear())["code"] == "unknown_turn"
+    assert [one["title"] for one in (await back.ask({"type": "sessions"}))["sessions"]] == ["Theirs?"]
 
 
 async def test_two_channels_are_joined_by_a_code_and_forgotten_at_once(room: Room, redis: Redis) -> None:

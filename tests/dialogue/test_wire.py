@@ -82,6 +82,23 @@ def test_commands() -> None:
 
 
 @pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        ("null", "got null."),
+        ("[]", "got a list."),
+        ('{"type":"turn","id":7}', "got a whole number."),
+        (f'{{"type":"image","id":"{ID}","bytes":7.5}}', "got a fraction."),
+        ('{"type":"turn","id":true}', "got a boolean."),
+        ('{"type":"turn","id":{}}', "got an object."),
+        (f'{{"type":"turn","id":"{ID}","region":"here"}}', "'region': input should be a valid object, got a string."),
+        (f'{{"type":"hello","version":1,"session":"{SESSION}","resume":[]}}', "a valid object, got a list."),
+    ],
+)
+def test_what_came_is_said_in_the_words_of_json(frame: str, said: str) -> None:
+    assert str(refusal(frame)).endswith(said)
+
+
+@pytest.mark.parametrize(
     ("fields", "code"),
     [
         ({}, "bad_request"),
