@@ -27,10 +27,9 @@ from visavis.dialogue.observer import Observer, Unobserved
 from visavis.dialogue.persons import Persons, Receipt
 from visavis.dialogue.rate_limits import RateLimits
 from visavis.dialogue.store import Store
-from visavis.dialogue.store_turns import unknown_turn
 from visavis.dialogue.turn_log import TurnLog, TurnLogs
 from visavis.dialogue.turn_runner import TurnRunner
-from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Region, Role, Session, Status, Turn
+from visavis.dialogue.turns import Feedback, ImageRef, Region, Role, Session, Status, Turn
 from visavis.dialogue.wire_fields import check_session_id
 
 Normalise = Callable[[bytes, ImageLimits], Awaitable[NormalisedImage]]
@@ -180,16 +179,12 @@ class DialogueManager:
         Raises:
             UnknownTurn: no such turn in the current branch. As `submit`.
         """
-        earlier = (await self._find(session_id, command.turn)).question
         seed = secrets.randbits(31)  # kept with the turn, so that another attempt says the same
-        again = _question(command.id, earlier.text, earlier.images, earlier.region, command.turn, seed)
-        return await self.turns.submit(session_id, replace(again, model=self._model(command.model, earlier)))
+        return await self._replace(session_id, command, lambda earlier: earlier.text, seed)
 
     async def edit(self, session_id: str, command: Edit) -> TurnLog:
         """Ask another question about the same pictures in the place of an ended turn; raises as `regenerate`."""
-        earlier = (await self._find(session_id, command.turn)).question
-        edited = _question(command.id, command.text, earlier.images, earlier.region, command.turn)
-        return await self.turns.submit(session_id, replace(edited, model=self._model(command.model, earlier)))
+        return await self._replace(session_id, command, lambda earlier: command.text)
 
     async def run_turn(self, session_id: str, command: TurnCommand) -> AsyncGenerator[Event, None]:
         """`submit` and `follow` in one, for callers that need no place to resume from."""
@@ -211,15 +206,16 @@ class DialogueManager:
         released = [await self._store.images.release(session_id, image) for image in images]
         return Receipt(session_id, 1, 2 * exchanges, sum(released), time.time())
 
-    def _model(self, named: str, earlier: Turn) -> str:
-        """Who answers in the place of an earlier turn."""
-        return self.choice.check(named) or earlier.model
-
-    async def _find(self, session_id: str, turn_id: str) -> Exchange:
-        session = await self._store.sessions.load(check_session_id(session_id), turn_id, 0)
-        if session.target is None:
-            raise unknown_turn(turn_id)
-        return session.target
+    async def _replace(
+        self, session_id: str, command: Regenerate | Edit, words: Callable[[Turn], str], seed: int | None = None
+    ) -> TurnLog:
+        session = await self._store.sessions.load(check_session_id(session_id), command.turn, 0)
+        if session.target is None:  # unless it was asked for before, and its branch has been left since
+            return await self.turns.attach(session_id, command.id)
+        earlier = session.target.question
+        asked = _question(command.id, words(earlier), earlier.images, earlier.region, command.turn, seed)
+        model = self.choice.check(command.model) or earlier.model
+        return await self.turns.submit(session_id, replace(asked, model=model))
 
 
 async def _in_a_thread(data: bytes, limits: ImageLimits) -> NormalisedImage:

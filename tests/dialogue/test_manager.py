@@ -589,6 +589,12 @@ async def test_an_answer_that_is_asked_for_again_is_another_one_in_the_same_plac
     assert await collect(manager.turns.follow(await manager.regenerate(session, again))) == events
     page = await manager.select(session, first.id)
     assert [turn.text for turn in said(page)] == ["What?", "A red ball.", "Why?", "A red ball."]
+    last = regenerate(later.id)
+    ended = await collect(manager.turns.follow(await manager.regenerate(session, last)))
+    await manager.select(session, again.id)
+    asked_times = len(model.asked)
+    assert await collect(manager.turns.follow(await manager.regenerate(session, last))) == ended, "its branch was left"
+    assert len(model.asked) == asked_times
     for turn_id in (command().id, again.id):
         with pytest.raises(UnknownTurn):
             await manager.regenerate(await manager.new_session(), regenerate(turn_id))
