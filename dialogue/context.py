@@ -78,10 +78,11 @@ def meant_pictures(session: Session, turn: Turn) -> tuple[str, ...]:
     if turn.region is not None:
         return (*(image for image in turn.images if image != turn.region.image), turn.region.image)
     groups = [*session.shown, *([turn.images] if turn.images else [])]
-    named = named_pictures(turn.text, groups)
+    before = next(iter(reversed(_talked_about(session))), session.newest_images)
+    named = named_pictures(turn.text, groups, turn.images or before)
     if named:  # "compare it with the first one" is about one's own as well
         return (*(image for image in named if image not in turn.images), *turn.images) if _adds(turn, named) else named
-    return turn.images or next(iter(reversed(_talked_about(session))), session.newest_images)
+    return turn.images or before
 
 
 def _adds(turn: Turn, named: Sequence[str]) -> bool:

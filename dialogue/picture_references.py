@@ -14,10 +14,15 @@ _PICTURE = r"(?:one|picture|image|photo|photograph|pic|shot|screenshot)"
 _PICTURES = r"(?:ones|pictures|images|photos|photographs|pics|shots|screenshots)"
 _ORDINAL = re.compile(rf"\b(?:({'|'.join(_ORDINALS)})|(\d{{1,2}})(?:st|nd|rd|th))\b(?! (?:question|answer|time))")
 _NAMED = re.compile(rf"\b{_PICTURE} (?:number |no\.? ?|#)?(\d{{1,2}}|{'|'.join(_NUMBERS)})\b(?! (?:of|with))")
+_PLACE = rf"(?:\d{{1,2}}|{'|'.join(_NUMBERS)})"
+_LISTED = re.compile(rf"\b{_PICTURES} ({_PLACE}(?:(?:, ?| ?& ?|,? (?:and|or|with|to) ){_PLACE})+)\b")
 _AFTER_ORDINAL = re.compile(rf"^ {_PICTURE}s?\b")
-_LATEST = re.compile(rf"\b(?:last|latest|newest|most recent|this) {_PICTURE}\b")
-_BEFORE = re.compile(rf"\b(?:previous|earlier|other) {_PICTURE}\b|\b{_PICTURE} before\b")
-_BOTH = re.compile(rf"\bboth\b|\bthe two\b|\btwo {_PICTURES}\b|\bbetween (?:them|these|the)\b")
+_LATEST = re.compile(rf"\b(?:last|latest|newest|most recent) {_PICTURE}\b")
+_THIS = re.compile(rf"\bthis {_PICTURE}\b")
+_OTHER = re.compile(rf"\bother {_PICTURE}\b")
+_BEFORE = re.compile(rf"\b(?:previous|earlier) {_PICTURE}\b|\b{_PICTURE} before\b")
+_THE_TWO = rf"\bthe two\b(?! (?!(?:of|are|have|do|differ|look|show|match|{_PICTURES})\b)\w)"
+_BOTH = re.compile(rf"\bboth\b|{_THE_TWO}|\btwo {_PICTURES}\b|\bbetween (?:them|these|the)\b")
 _ALL = re.compile(
     rf"\bcompare\b|\bdifferences?\b.*\bbetween\b|\bin common\b|\bhow do (?:they|these) differ\b"
     rf"|\b(?:all|each|any|which) (?:of )?(?:them|these|the {_PICTURES}|{_PICTURES}|{_PICTURE})\b"
@@ -30,25 +35,30 @@ _STOP = frozenset(
 )
 
 
-def named_pictures(text: str, groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def named_pictures(text: str, groups: Sequence[Sequence[str]], talked_about: Sequence[str] = ()) -> tuple[str, ...]:
     """The pictures that order words name, in the order of the words; empty when there are none.
 
     `groups` are the pictures shown so far, those of one turn together, oldest first. Places count within the newest
-    group when it has several pictures and that place, else over all.
+    group when it has several pictures and all those places, else over all. "The other one" is none of those that are
+    `talked_about` (by default the newest).
     """
     text = " ".join(text.casefold().split())
     newest, shown = list(groups[-1]) if groups else [], list(dict.fromkeys(image for one in groups for image in one))
     if len(shown) < 2:
         return ()
     scope = newest if len(newest) > 1 else shown
-    found = [_at(place, scope, shown) for place in _places(text)]
+    latest, places = _latest_first(groups), _places(text)
+    counted = scope if all(place <= len(scope) for place in places) else shown
+    found = [counted[place - 1] for place in places if 0 < place <= len(counted)]
     if _BEFORE.search(text):
-        found.append(shown[-2])
-    if _LATEST.search(text) and (found or len(newest) > 1):
-        found.append(shown[-1])
-    if not [image for image in found if image] and (_BOTH.search(text) or _ALL.search(text)):
+        found.append(latest[1])
+    if _OTHER.search(text):
+        found.append(next((image for image in latest if image not in (talked_about or latest[:1])), latest[1]))
+    if _LATEST.search(text) or (_THIS.search(text) and (found or len(newest) > 1)):
+        found.append(latest[0])
+    if not found and (_BOTH.search(text) or _ALL.search(text)):
         found = [*(scope[-2:] if _BOTH.search(text) and len(newest) < 2 else scope)]
-    return tuple(dict.fromkeys(image for image in found if image))
+    return tuple(dict.fromkeys(found))
 
 
 def described_picture(text: str) -> str:
@@ -76,11 +86,22 @@ def _places(text: str) -> list[int]:
     """The places that are named, from 1, in the order of the words."""
     places = {}
     for match in _ORDINAL.finditer(text):
-        if _AFTER_ORDINAL.match(text[match.end() :]) or _listed(text[match.end() :]):
+        if _AFTER_ORDINAL.match(text[match.end() :]) or _listed(text[match.end() :]) or _alone(text, match):
             places[match.start()] = int(match[2]) if match[2] else _ORDINALS.index(match[1]) + 1
     for match in _NAMED.finditer(text):
-        places[match.start()] = int(match[1]) if match[1].isdigit() else _NUMBERS.index(match[1]) + 1
+        places[match.start()] = _number(match[1])
+    for match in _LISTED.finditer(text):
+        places |= {match.start(1) + one.start(): _number(one[0]) for one in re.finditer(_PLACE, match[1])}
     return [places[start] for start in sorted(places)]
+
+
+def _number(word: str) -> int:
+    return int(word) if word.isdigit() else _NUMBERS.index(word) + 1
+
+
+def _latest_first(groups: Sequence[Sequence[str]]) -> list[str]:
+    """All pictures by when each was shown last."""
+    return list(dict.fromkeys(image for group in reversed(groups) for image in reversed(group)))
 
 
 def _listed(rest: str) -> bool:
@@ -88,9 +109,9 @@ def _listed(rest: str) -> bool:
     return re.match(rf"^,? (?:and|with|or|to|than|,) (?:the )?(?:{'|'.join(_ORDINALS)}|last|\d)", rest) is not None
 
 
-def _at(place: int, scope: Sequence[str], shown: Sequence[str]) -> str | None:
-    here = scope if place <= len(scope) else shown
-    return here[place - 1] if 0 < place <= len(here) else None
+def _alone(text: str, ordinal: re.Match[str]) -> bool:
+    """ "And the second?", at the end of what is said."""
+    return text[: ordinal.start()].endswith("the ") and re.match(r" ?(?:[?.!,;]|$)", text[ordinal.end() :]) is not None
 
 
 def _stems(text: str) -> list[str]:

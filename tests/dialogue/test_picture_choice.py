@@ -66,6 +66,19 @@ async def test_pictures_of_which_nothing_was_said_are_captioned_once(talk: Talk,
     assert await redis.keys() == []
 
 
+async def test_the_last_and_the_other_one_are_found_wherever_the_talk_is(talk: Talk) -> None:
+    one, other = await talk.show("red"), await talk.show("green")
+    await talk.ask("What is it?", "A dog.", one)
+    await talk.ask("What is it?", "A cat.", other)
+    for text, meant in (("And the last one?", other), ("And the other one?", other), ("And the second?", other)):
+        assert (await talk.ask("What is in the first one?", "A dog.")).image == one
+        assert (await talk.ask(text, "A cat.")).image == meant, text
+    assert (await talk.ask("And the other one?", "A dog.")).image == one
+    await talk.ask("What is it?", "A cat.", other)
+    await talk.ask("What is it?", "A dog.", one)
+    assert (await talk.ask("Is the previous one older?", "No.")).image == other, "the one that was shown before it"
+
+
 class Comparing(FakeChatModel):
     """Tells how well texts fit pictures, as a test has it; breaks where nothing is said of one."""
 

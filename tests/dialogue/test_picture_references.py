@@ -37,10 +37,30 @@ TOGETHER = [("x",), ("a", "b", "c")]
         ("What is in the first one?", [("a",)], ""),
         ("What is in the first one?", [], ""),
         ("Compare them.", [("a",), ("a",)], ""),
+        ("And the last one?", APART, "c"),
+        ("And the latest photo?", [("a",), ("b",), ("a",)], "a"),
+        ("And the previous one?", [("a",), ("b",), ("a",)], "b"),
+        ("Is this picture brighter?", APART, ""),
+        ("And the second?", APART, "b"),
+        ("What is the second thing on it?", APART, ""),
+        ("Compare pictures 1 and 3.", APART, "ac"),
+        ("Compare images one, two & three.", APART, "abc"),
+        ("Compare the first and the fourth picture.", TOGETHER, "xc"),
+        ("What are the two dogs doing?", APART, ""),
+        ("Do the two match?", APART, "bc"),
+        ("How do the two differ?", APART, "bc"),
     ],
 )
 def test_order_words_name_pictures(text: str, groups: list[tuple[str, ...]], found: str) -> None:
     assert "".join(named_pictures(text, groups)) == found
+
+
+@pytest.mark.parametrize(
+    ("talked_about", "other"),
+    [((), "b"), (("c",), "b"), (("b",), "c"), (("a",), "c"), (("c", "b"), "a"), (("a", "b", "c"), "b")],
+)
+def test_the_other_picture_is_none_of_those_talked_about(talked_about: tuple[str, ...], other: str) -> None:
+    assert named_pictures("And the other one?", APART, talked_about) == (other,)
 
 
 @pytest.mark.parametrize(
