@@ -72,16 +72,31 @@ async def export_feedback(settings: Settings) -> tuple[Path, int]:
     """Write anew what people have liked and given away, for `visavis train`; the folder and the number of rows."""
     rows: list[Row] = []
     pictures: dict[str, tuple[str, bytes]] = {}
+    folder = feedback_folder(settings.data_dir)
     async with reached_store(settings) as store:
         async for session in store.sessions.all_sessions():
-            exchanges = (await store.sessions.load(session, exchanges=10**6)).exchanges
-            for row in training_rows(session, exchanges):
-                with contextlib.suppress(UnknownImage):
-                    ref, data = await _picture(store, session, row["image"])
-                    pictures[ref.sha256] = (ref.sha256 + SUFFIX[ref.mime], data)
-                    rows.append(row)
-    feedback_folder(settings.data_dir).replace(rows, pictures)
-    return settings.data_dir / "feedback", len(rows)
+            with contextlib.suppress(UnknownSession):
+                exchanges = (await store.sessions.load(session, exchanges=10**6)).exchanges
+                for row in training_rows(session, exchanges):
+                    with contextlib.suppress(UnknownImage):
+                        ref, data = await _picture(store, session, row["image"])
+                        pictures[ref.sha256] = (ref.sha256 + SUFFIX[ref.mime], data)
+                        rows.append(row)
+        folder.replace(rows, pictures)
+        forgotten = await _forgotten(store, {row["session"] for row in rows})
+    for session in forgotten:  # while it was read: whoever forgot it found nothing in the folder yet
+        folder.forget(session)
+    return settings.data_dir / "feedback", sum(row["session"] not in forgotten for row in rows)
+
+
+async def _forgotten(store: Store, sessions: set[str]) -> set[str]:
+    gone = set()
+    for session in sessions:
+        try:
+            await store.sessions.check(session)
+        except UnknownSession:
+            gone.add(session)
+    return gone
 
 
 def _manager(store: Store, settings: Settings, engine: object = None) -> DialogueManager:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from visavis.dialogue.commands import Regenerate, TurnCommand
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import Store, open_store
 from visavis.dialogue.store_client import connect
-from visavis.dialogue.turns import Feedback
+from visavis.dialogue.store_sessions import SessionStore
+from visavis.dialogue.turns import Feedback, ImageRef
 from visavis.models.training.data import load_photos
 
 
@@ -96,6 +98,35 @@ async def test_feedback_with_consent_is_read_by_training_and_forgotten_with_its_
     client = connect(settings.redis_url or "")
     assert not [key async for key in client.scan_iter("*") if person.encode() in key or image.encode() in key]
     for one in (client, store, other):
+        await one.aclose()
+
+
+async def test_what_is_forgotten_while_feedback_is_exported_is_not_in_it(
+    settings: Settings, photo: bytes, person: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, manager, gone, image = await converse(settings, photo, person)
+    other, _, left, _ = await converse(settings, photo, f"{person}2")
+    listed, read = SessionStore.all_sessions, privacy._picture
+
+    async def with_one_that_expires(sessions: SessionStore) -> AsyncIterator[str]:
+        yield "0" * 32
+        async for session in listed(sessions):
+            yield session
+
+    async def forgotten_then(store: Store, session: str, sha256: str) -> tuple[ImageRef, bytes]:
+        found = await read(store, session, sha256)
+        if session == gone:
+            await manager.forget(session)
+            feedback_folder(settings.data_dir).forget(session)
+        return found
+
+    monkeypatch.setattr(SessionStore, "all_sessions", with_one_that_expires)
+    monkeypatch.setattr(privacy, "_picture", forgotten_then)
+    folder, rows = await privacy.export_feedback(settings)
+    lines = (folder / "dialogues.train.jsonl").read_text().splitlines()
+    assert rows == len(lines) and gone not in "".join(lines) and left in "".join(lines)
+    assert list((folder / "images").glob(f"{image}*")), "the other conversation shows it"
+    for one in (store, other):
         await one.aclose()
 
 
