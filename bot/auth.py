@@ -49,9 +49,14 @@ class Identities:
             raise Unauthorized("The signed token lives for more than a day; it must expire sooner.")
         if origin is None or claims["origin"] != origin:
             raise Unauthorized("The signed token is meant for another page.")
-        if not claims["sub"] or len(claims["sub"]) > 256:
+        if not 1 <= len(claims["sub"]) <= 256 or not _is_unicode(claims["sub"]):
             raise Unauthorized("The signed token names nobody.")
         return str(claims["sub"])
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, which JSON lets through."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def visitor(secret: str) -> str:

@@ -49,7 +49,7 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
         http=PunctualHttp,
         ws=WholesaleSockets,
         ws_per_message_deflate=False,
-        ws_max_size=2 * settings.max_image_bytes,
+        ws_max_size=2 * max(settings.max_image_bytes, settings.max_frame_bytes),
         ws_max_queue=4,
         access_log=False,
         log_config=None,

@@ -43,6 +43,7 @@ def test_a_token_that_the_host_page_has_signed_names_the_person() -> None:
         signed(sub=""),
         signed(sub=7),
         signed(sub="x" * 300),
+        signed(sub="half a pair: \ud800"),
         signed()[:-2],
         "..",
         "a.b.c",

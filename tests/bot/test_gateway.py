@@ -17,7 +17,8 @@ from websockets.typing import Origin
 
 from visavis.bot import gateway
 from visavis.bot.client import ChatClient
-from visavis.bot.gateway import log_at
+from visavis.bot.gateway import log_at, server_config
+from visavis.bot.settings import load_settings
 
 
 async def test_the_log_holds_neither_what_people_say_nor_a_complaint_for_each_refusal(
@@ -56,6 +57,13 @@ def garbage_as_ever() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("garbage_as_ever")
+@pytest.mark.parametrize("limits", [{"max_image_bytes": 10_000}, {"max_frame_bytes": 10**8}])
+def test_every_frame_within_its_own_limit_gets_through(limits: dict[str, int]) -> None:
+    settings = load_settings(**limits)
+    most = server_config(Starlette(), settings).ws_max_size
+    assert most > max(settings.max_image_bytes, settings.max_frame_bytes)
+
+
 def test_a_gateway_does_not_look_for_garbage_in_what_it_has_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     frozen = []
 
