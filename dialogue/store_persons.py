@@ -61,8 +61,8 @@ class PersonStore:
         """All names of the person who has this one, in a stable order."""
         with store_errors():
             found: Any = await self._redis.smembers(_names_key(person))
-            if found:
-                await self._redis.expire(_names_key(person), self._ttl_s)
+            for name in found:  # one of them that is silent stays the same person
+                await self._redis.expire(_names_key(name.decode()), self._ttl_s)
         return sorted({person, *(name.decode() for name in found)})
 
     async def offer_link(self, person: str) -> str:

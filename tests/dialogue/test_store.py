@@ -382,6 +382,14 @@ async def test_a_person_finds_sessions_by_title_and_by_words(store: Store, redis
     assert await store.sessions.summaries(["web:nobody"]) == []
 
 
+async def test_who_is_silent_stays_the_same_person_while_another_channel_is_used(store: Store, redis: Redis) -> None:
+    code = await store.persons.offer_link("web:a")
+    await store.persons.accept_link("slack:b", code)
+    await redis.expire("visavis:names:slack:b", 5)
+    assert await store.persons.names("web:a") == ["slack:b", "web:a"]
+    assert await redis.ttl("visavis:names:slack:b") > 1000
+
+
 async def test_the_ways_to_ask_a_thing_are_bounded_and_so_is_what_a_list_holds(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
