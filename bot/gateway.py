@@ -85,6 +85,8 @@ TALKATIVE = (
     *("slack_bolt", "slack_sdk", "aiohttp", "discord"),
 )
 """Loggers of libraries that write down requests at `debug`."""
+CLIENTS_FAULTS = ("without completing handshake", "Invalid UTF-8 sequence")
+"""Words of uvicorn's complaints about a handshake that it has refused, and a frame that is no text."""
 
 
 def observe(settings: Settings) -> None:
@@ -100,13 +102,13 @@ def observe(settings: Settings) -> None:
 
 def log_at(level: str, form: str = "text") -> None:
     """Log to standard error, but never what people say: at `debug`, uvicorn would write down every frame, and
-    clients of other people's models every request. uvicorn also complains of each handshake that it has refused."""
+    clients of other people's models every request. uvicorn also complains of what is a client's fault alone."""
     log_to_stderr(level, form)
     server = logging.getLogger("uvicorn.error")
     server.setLevel(max(server.getEffectiveLevel(), logging.INFO))
     for talkative in TALKATIVE:
         logging.getLogger(talkative).setLevel(logging.WARNING)
-    server.addFilter(lambda record: "without completing handshake" not in record.getMessage())
+    server.addFilter(lambda record: not any(fault in record.getMessage() for fault in CLIENTS_FAULTS))
 
 
 def main(make_app: Callable[[Settings], Starlette] = create_app) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Coroutine, Iterator
 
 import pytest
+from raw_socket import RawSocket, frame
 from running_gateway import RunGateway
 from starlette.applications import Starlette
 from websockets.asyncio.client import connect
@@ -34,6 +35,9 @@ async def test_the_log_holds_neither_what_people_say_nor_a_complaint_for_each_re
             assert [event async for event in events]
         with pytest.raises(InvalidStatus):
             await connect(url.replace("http", "ws") + "/chat", origin=Origin("https://evil.example"), proxy=None)
+        async with RawSocket(url) as socket:
+            await socket.send(frame(b"\xff\xfe"))
+            assert await socket.receive() == 1007
     records = [record for record in caplog.records if record.name.startswith(("uvicorn", "visavis"))]
     assert records
     assert not [record for record in records if "secret" in record.getMessage() or record.levelno >= logging.ERROR]
