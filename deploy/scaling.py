@@ -123,7 +123,7 @@ class ModelServer:
         self._encoding: set[int] = set()
         self._preparing = 0
         self._round = env.event()
-        self.busy_s = self.spent_s = 0.0
+        self.spent_s = 0.0
         for _ in range(times.preparers):
             env.process(self._prepare())
         env.process(self._answer())
@@ -189,9 +189,8 @@ class ModelServer:
                     self._rouse()
 
     def _work(self, seconds: float) -> Events:
-        begun = self._env.now
-        self.spent_s += yield from self._cores.work(seconds)
-        self.busy_s += self._env.now - begun
+        spent = yield from self._cores.work(seconds)
+        self.spent_s += spent  # others have added to it meanwhile
 
 
 @dataclass(frozen=True)
@@ -223,6 +222,7 @@ class Deployment:
             for _ in range(sizes.replicas)
         ]
         self._spent = {"gateway": 0.0, "store": 0.0}
+        self._uncounted_s = 0.0
 
     def turn(self, conversation: int) -> Events:
         """One turn of a conversation, from the socket to the recorded end."""
@@ -247,7 +247,7 @@ class Deployment:
         self.env.process(self._arrivals(turns_per_s))
         self.env.run(seconds / 4)
         self.tally.firsts.clear()
-        self.tally.refused = 0
+        self.tally.refused, self._uncounted_s = 0, self._model_s()
         self.env.run(seconds)
         return self._told(seconds * 3 / 4)
 
@@ -279,20 +279,27 @@ class Deployment:
             else:
                 yield from self._machine.work(seconds)
 
+    def _model_s(self) -> float:
+        """Of processors of all model servers, so far."""
+        return sum(one.spent_s for one in self._replicas)
+
     def _told(self, seconds: float) -> Tally:
         tally, now = self.tally, self.env.now
         tally.seconds = seconds
-        tally.model_s = sum(one.spent_s for one in self._replicas) / max(1, len(tally.firsts))
+        tally.model_s = (self._model_s() - self._uncounted_s) / max(1, len(tally.firsts))
         tally.busy = {
             "gateway": self._spent["gateway"] / now / len(self._gateways),
             "store": self._spent["store"] / now / len(self._shards),
-            "model": sum(one.busy_s for one in self._replicas) / now / (1 + self.times.preparers) / len(self._replicas),
+            "model": self._model_s() / now / self.times.cores / len(self._replicas),
         }
         return tally
 
 
-def replicas_for(turns_per_s: float, first_s: float, times: Times, *, share: float = 0.99, cell: int = 8) -> float:
-    """Model servers for a rate, such that the quantile `share` of the first words stays under `first_s`.
+def replicas_for(
+    turns_per_s: float, first_s: float, times: Times, *, share: float = 0.99, busiest: float = 0.75, cell: int = 8
+) -> float:
+    """Model servers for a rate, such that the quantile `share` of the first words stays under `first_s` and at most the
+    share `busiest` of their processors' time is taken.
 
     Servers share nothing, so `cell` of them are simulated and the rate that they bear (to one part in fifty) is scaled.
     """
@@ -300,13 +307,15 @@ def replicas_for(turns_per_s: float, first_s: float, times: Times, *, share: flo
     while high - low > 0.02 * high:
         rate = (low + high) / 2
         sizes = Sizes(gateways=max(1, math.ceil(rate * times.gateway_s / 0.5)), replicas=cell, shards=1)
-        bears = Deployment(sizes, times).open_loop(rate, 120.0).first_s(share) <= first_s
+        tally = Deployment(sizes, times).open_loop(rate, 120.0)
+        bears = tally.first_s(share) <= first_s and tally.busy["model"] <= busiest
         low, high = (rate, high) if bears else (low, rate)
     return turns_per_s * cell / low if low else math.inf
 
 
 def plan(turns_per_s: float, sessions: int, first_s: float, times: Times) -> dict[str, float]:
-    """How many of each part. Gateways and shards are kept at most 60 % busy, half a GiB of a gateway is for sockets."""
+    """How many of each part. Gateways and shards are at most 60 % busy, model servers 75 %; half a GiB of a gateway is
+    for sockets."""
     by_cpu = turns_per_s * times.gateway_s / 0.6
     by_sockets = sessions * times.socket_bytes / 2**29
     return {

@@ -105,6 +105,11 @@ def main() -> None:
     times = with_processor_ms(times, report["processor_ms"]["visavis"])
     times = with_wire(times, report["over_concurrency"])
     told["times"] = {name: round(value, 6) for name, value in asdict(times).items()}
+    told["where_from"] |= {
+        "gateway_s, store_s, people_s": f"processor_ms of {given.bench.name}",
+        "contention": f"such that a turn of {PEOPLE} people costs a model server processor_ms of {given.bench.name}",
+        "wire_s": f"fitted: one person alone in {given.bench.name} waits so long for the first words",
+    }
     told["of"] = (
         f"embedded model, {given.precision}, {report['cores']} cores of {report['processor']}; {given.bench.name}"
     )

@@ -21,12 +21,12 @@ def measured() -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("point", measured(), ids=lambda point: f"{point['people']} people")
 def test_it_foretells_the_throughput_that_was_measured(point: dict[str, float]) -> None:
-    assert service_times.foretold(TIMES, int(point["people"]))[0] == pytest.approx(point["turns_per_s"], rel=0.25)
+    assert service_times.foretold(TIMES, int(point["people"]))[0] == pytest.approx(point["turns_per_s"], rel=0.2)
 
 
 @pytest.mark.parametrize("point", measured(), ids=lambda point: f"{point['people']} people")
 def test_it_foretells_the_wait_for_the_first_words(point: dict[str, float]) -> None:
-    assert 1000 * service_times.foretold(TIMES, int(point["people"]))[1] == pytest.approx(point["first_ms"], rel=0.35)
+    assert 1000 * service_times.foretold(TIMES, int(point["people"]))[1] == pytest.approx(point["first_ms"], rel=0.25)
 
 
 def test_parts_are_as_busy_as_their_work_says() -> None:
@@ -40,10 +40,10 @@ def test_parts_are_as_busy_as_their_work_says() -> None:
 
 def test_beyond_its_capacity_a_model_server_refuses_and_what_it_takes_it_answers() -> None:
     small = replace(TIMES, line=4)
-    tally = scaling.Deployment(ONE, small).open_loop(40.0, 40.0)
+    tally = scaling.Deployment(ONE, small).open_loop(90.0, 40.0)
     assert tally.refused > 0
     assert tally.first_s(0.99) == float("inf")
-    assert 5 < tally.turns_per_s < 20
+    assert 20 < tally.turns_per_s < 90
 
 
 def test_a_known_picture_is_not_encoded_again_and_overtakes() -> None:
@@ -58,7 +58,7 @@ def test_two_that_prepare_encode_two_pictures_at_once_and_one_picture_only_once(
     alone = [scaling.Deployment(ONE, replace(free, preparers=n)).closed_loop(1).first_s(0.5) for n in (1, 2)]
     assert alone[0] == pytest.approx(alone[1], rel=0.05), "a picture is encoded by one of them"
     crowd = [scaling.Deployment(ONE, replace(free, preparers=n)).closed_loop(16).turns_per_s for n in (1, 2)]
-    assert crowd[1] > 1.4 * crowd[0]
+    assert crowd[1] > 1.3 * crowd[0]
 
 
 def test_cores_are_shared_evenly_and_company_makes_work_dearer() -> None:
@@ -96,10 +96,11 @@ def test_what_is_fitted_is_found_again_and_parts_are_read() -> None:
 
 
 @pytest.mark.slow
-def test_twice_the_rate_wants_twice_the_servers_and_patience_saves_some() -> None:
-    servers = scaling.replicas_for(100.0, 1.0, TIMES, cell=1)
-    assert scaling.replicas_for(200.0, 1.0, TIMES, cell=1) == pytest.approx(2 * servers)
-    assert scaling.replicas_for(100.0, 4.0, TIMES, cell=1) < servers
+def test_twice_the_rate_wants_twice_the_servers_and_patience_and_idle_time_cost_some() -> None:
+    servers = scaling.replicas_for(100.0, 0.5, TIMES, cell=1, busiest=1.0)
+    assert scaling.replicas_for(200.0, 0.5, TIMES, cell=1, busiest=1.0) == pytest.approx(2 * servers)
+    assert scaling.replicas_for(100.0, 4.0, TIMES, cell=1, busiest=1.0) < servers
+    assert scaling.replicas_for(100.0, 4.0, TIMES, cell=1) > servers
 
 
 def test_a_plan_names_whatever_runs_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,4 +108,4 @@ def test_a_plan_names_whatever_runs_out_first(monkeypatch: pytest.MonkeyPatch) -
     plan = scaling.plan(2_000, 1_000_000, 1.0, TIMES)
     assert plan["model_servers"] == 153
     assert plan["gateways"] == plan["gateways_for_sockets"] > plan["gateways_for_turns"]
-    assert plan["redis_shards"] == 5
+    assert plan["redis_shards"] == 3
