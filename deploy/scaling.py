@@ -13,59 +13,10 @@ import argparse
 import json
 import math
 import random
-from collections import deque
-from collections.abc import Generator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import simpy
-
-MEASURED = Path(__file__).parents[1] / "docs/service-times.json"
-SLICES = 6  # of a picture: a question whose picture is ready does not wait for all of another's
-SHARE_S = 0.004  # of processor time, after which it is looked again how many work
-LONGEST_PAUSE_S = 0.1  # of the worker that takes steps, for one that prepares
-Events = Generator[Any, Any, Any]
-
-
-@dataclass(frozen=True)
-class Times:
-    """Seconds of a processor: `picture` and `question` to prepare, a step of one row and of each further one; a turn's
-    work of a gateway, of the store, and of the people of the benchmark; `wire` is what no processor does. `contention`
-    is how much more processor time the same work takes while others compute as well. A model server has `cores`;
-    `preparers`, rows and places in the line are the engine's."""
-
-    picture_s: float
-    question_s: float
-    step_s: float
-    row_s: float
-    gateway_s: float
-    store_s: float
-    wire_s: float
-    contention: float
-    people_s: float = 0.0
-    cores: int = 2
-    socket_bytes: float = 32_768
-    rows: int = 32
-    line: int = 64
-    preparers: int = 1
-
-    @classmethod
-    def measured(cls, path: Path = MEASURED) -> Times:
-        """Those of the file."""
-        return cls(**json.loads(path.read_text(encoding="utf-8"))["times"])
-
-
-@dataclass
-class Turn:
-    """A turn on its way through a model server."""
-
-    picture: int
-    tokens: int
-    begun: float
-    ended: simpy.Event
-    first_at: float = math.inf
-    taken: bool = False
+from simulated_server import Cores, Events, ModelServer, Times, Turn
 
 
 @dataclass
@@ -88,109 +39,6 @@ class Tally:
     def turns_per_s(self) -> float:
         """The throughput."""
         return len(self.firsts) / self.seconds
-
-
-class Cores:
-    """Processors that all who work share evenly; nobody works on more than one."""
-
-    def __init__(self, env: simpy.Environment, cores: int, contention: float) -> None:
-        self._env, self._cores, self._contention = env, cores, contention
-        self._working = 0
-
-    def work(self, seconds: float) -> Events:
-        """So much processor time, of one who has the machine alone; gives what it was in company."""
-        spent = 0.0
-        while seconds > 1e-9:  # but for what rounding leaves
-            part = min(seconds, SHARE_S)
-            self._working += 1
-            dearer = self._contention if self._working > 1 else 1.0
-            yield self._env.timeout(part * dearer * max(1.0, self._working / self._cores))
-            self._working -= 1
-            seconds, spent = seconds - part, spent + part * dearer
-        return spent
-
-
-class ModelServer:
-    """One engine: its workers, a line, rows."""
-
-    def __init__(self, env: simpy.Environment, times: Times, cores: Cores) -> None:
-        self._env, self._times, self._cores = env, times, cores
-        self._line: deque[Turn] = deque()
-        self._rows: list[Turn] = []
-        self._known: set[int] = set()
-        self._sliced: dict[int, int] = {}
-        self._wake = env.event()
-        self._encoding: set[int] = set()
-        self._preparing = 0
-        self._round = env.event()
-        self.spent_s = 0.0
-        for _ in range(times.preparers):
-            env.process(self._prepare())
-        env.process(self._answer())
-
-    def ask(self, turn: Turn) -> bool:
-        """Stand in line; False when it is full."""
-        if len(self._line) >= self._times.line:
-            return False
-        self._line.append(turn)
-        self._rouse()
-        return True
-
-    def _rouse(self) -> None:
-        wake, self._wake = self._wake, self._env.event()
-        wake.succeed()
-
-    def _prepare(self) -> Events:
-        while True:
-            turn = next((one for one in self._line if one.picture in self._known and not one.taken), None)
-            turn = turn if len(self._rows) < self._times.rows else None
-            new = (one.picture for one in self._line if one.picture not in self._known | self._encoding)
-            picture = next(new, None)
-            if turn is None and picture is None:
-                yield self._wake
-                continue
-            self._preparing += 1
-            if turn is not None:
-                turn.taken = True
-            if picture is not None:  # a slice, beside every question
-                yield from self._encode(picture)
-            if turn is not None:
-                self._line.remove(turn)
-                yield from self._work(self._times.question_s)
-                self._rows.append(turn)
-                self._rouse()
-            self._preparing -= 1
-            over, self._round = self._round, self._env.event()
-            over.succeed()
-
-    def _encode(self, picture: int) -> Events:
-        self._encoding.add(picture)
-        yield from self._work(self._times.picture_s / SLICES)
-        self._encoding.remove(picture)
-        self._sliced[picture] = self._sliced.get(picture, 0) + 1
-        if self._sliced[picture] >= SLICES:
-            self._known.add(picture)
-        self._rouse()
-
-    def _answer(self) -> Events:
-        while True:
-            if not self._rows:
-                yield self._wake
-                continue
-            if self._preparing:  # whoever is being prepared had better be part of the step
-                yield self._round | self._env.timeout(LONGEST_PAUSE_S)
-            rows = list(self._rows)
-            yield from self._work(self._times.step_s + self._times.row_s * (len(rows) - 1))
-            for turn in rows:
-                turn.first_at, turn.tokens = min(turn.first_at, self._env.now), turn.tokens - 1
-                if turn.tokens == 0:
-                    self._rows.remove(turn)
-                    turn.ended.succeed()
-                    self._rouse()
-
-    def _work(self, seconds: float) -> Events:
-        spent = yield from self._cores.work(seconds)
-        self.spent_s += spent  # others have added to it meanwhile
 
 
 @dataclass(frozen=True)

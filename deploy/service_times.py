@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from scaling import MEASURED, Deployment, Sizes, Tally, Times
+from scaling import Deployment, Sizes, Tally
+from simulated_server import MEASURED, Times
 
 ONE = Sizes(gateways=1, replicas=1, shards=1)
 PEOPLE = 32  # of whose turns the benchmark tells what they cost the processors

@@ -8,6 +8,7 @@ import pytest
 
 simpy = pytest.importorskip("simpy")
 scaling = pytest.importorskip("scaling")
+simulated_server = pytest.importorskip("simulated_server")
 service_times = pytest.importorskip("service_times")
 DOCS = Path(__file__).parents[2] / "docs"
 TIMES = scaling.Times.measured()
@@ -63,9 +64,9 @@ def test_two_that_prepare_encode_two_pictures_at_once_and_one_picture_only_once(
 
 def test_cores_are_shared_evenly_and_company_makes_work_dearer() -> None:
     env = simpy.Environment()
-    cores, ended = scaling.Cores(env, 2, 1.5), list[tuple[float, float]]()
+    cores, ended = simulated_server.Cores(env, 2, 1.5), list[tuple[float, float]]()
 
-    def worker(seconds: float) -> scaling.Events:
+    def worker(seconds: float) -> simulated_server.Events:
         spent = yield from cores.work(seconds)
         ended.append((round(env.now, 6), round(spent, 6)))
 
