@@ -94,7 +94,7 @@ def build(args: dict[str, Any]) -> Application:
             target_ongoing_requests=settings.target,
             upscale_delay_s=5,
             downscale_delay_s=300,
-            look_back_period_s=10,
+            look_back_period_s=15,
         ),
         request_router_config=RequestRouterConfig(request_router_class=BY_PICTURE),
     )(ModelReplica)
