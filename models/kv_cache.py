@@ -167,4 +167,6 @@ class KeyValueRows:
 
     def _keys_like(self, values: Tensor) -> Tensor:
         """Zeros of that shape, laid out as the keys are."""
-        return torch.zeros_like(values.mT, memory_format=torch.contiguous_format).mT if self.turned else values.clone()
+        if self.turned:
+            return torch.zeros_like(values.mT, memory_format=torch.contiguous_format).mT
+        return torch.zeros_like(values)
