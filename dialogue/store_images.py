@@ -5,10 +5,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from visavis.dialogue import store_records as records
 from visavis.dialogue import store_scripts as scripts
 from visavis.dialogue.errors import UnknownImage
 from visavis.dialogue.images import NormalisedImage
+from visavis.dialogue.json_text import write_json
 from visavis.dialogue.store_client import MONTH_S, image_key, store_errors
 
 
@@ -21,7 +21,7 @@ class ImageStore:
 
     async def save(self, session: str, image: NormalisedImage) -> None:
         """Keep a picture on behalf of a session."""
-        key, ref = image_key(image.ref.sha256), records.dump(asdict(image.ref))
+        key, ref = image_key(image.ref.sha256), write_json(asdict(image.ref))
         with store_errors():
             await self._redis.eval(scripts.SAVE_IMAGE, 1, key, image.data, ref, session, self._ttl_s)
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from visavis.dialogue.store_records import dump
+from visavis.dialogue.json_text import write_json
 
 KINDS = {
     **{"meta": "hash", "turns": "list", "index": "hash", "images": "hash", "queue": "list"},
@@ -54,7 +54,7 @@ def _exchanges(kept: Kept) -> Kept:
         meta["deaths"] = "0"
     return kept | {
         "meta": meta | {"owner": "", "pictures": str(len(kept["images"]))},
-        "turns": [f"{id} - {dump({'question': asked} | answer)}" for id, asked, answer in exchanges],
+        "turns": [f"{id} - {write_json({'question': asked} | answer)}" for id, asked, answer in exchanges],
         "index": index,
         "images": {sha256: f"{number} {ref}" for number, (sha256, ref) in enumerate(kept["images"].items(), 1)},
         "queue": [_waiting(*entry.split(" ", 2)) for entry in kept["queue"]],
@@ -68,7 +68,7 @@ def _question(data: str) -> dict[str, Any]:
 
 
 def _waiting(position: str, id: str, data: str) -> str:
-    return f"{position} {id} {dump(_question(data))}"
+    return f"{position} {id} {write_json(_question(data))}"
 
 
 MIGRATIONS: Mapping[int, Callable[[Kept], Kept]] = {1: _exchanges}

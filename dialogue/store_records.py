@@ -3,38 +3,34 @@
 The forms of the entries are told in `store_scripts`.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, cast
 
+import orjson
+
 from visavis.dialogue.events import Event, FinalEvent, event_from_dict, event_to_dict
+from visavis.dialogue.json_text import write_json
 from visavis.dialogue.turns import Exchange, Feedback, Region, Role, Session, Status, Turn, answer_turn
 
 SCHEMA = 2  # how a conversation is kept: what it was before, and how that becomes this, is told in `store_migrations`
 SHOWN_TURNS = 50
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-def dump(value: Any) -> str:
-    return _ENCODER.encode(value)
-
 
 def dump_events(events: Sequence[Event]) -> str:
-    return dump([event_to_dict(event) for event in events]) if events else ""
+    return write_json([event_to_dict(event) for event in events]) if events else ""
 
 
 def load_events(data: bytes) -> list[Event]:
-    return [event_from_dict(event) for event in json.loads(data)]
+    return [event_from_dict(event) for event in orjson.loads(data)]
 
 
 def dump_question(turn: Turn) -> str:
-    return dump(_question(turn))
+    return write_json(_question(turn))
 
 
 def dump_exchange(question: Turn, at: float, final: FinalEvent) -> str:
-    return dump({"question": _question(question), "at": at, "final": event_to_dict(final)})
+    return write_json({"question": _question(question), "at": at, "final": event_to_dict(final)})
 
 
 def load_session(id: str, loaded: Sequence[Any]) -> Session | None:
@@ -55,21 +51,21 @@ def load_session(id: str, loaded: Sequence[Any]) -> Session | None:
 
 
 def dump_feedback(feedback: Feedback) -> str:
-    return dump(asdict(feedback))
+    return write_json(asdict(feedback))
 
 
 def load_exchange(entry: bytes) -> Exchange:
     id, feedback, data = entry.decode().split(" ", 2)
-    record = json.loads(data)
+    record = orjson.loads(data)
     final = cast(FinalEvent, event_from_dict(record["final"]))
-    answer = answer_turn(final, record["at"], None if feedback == "-" else Feedback(**json.loads(feedback)))
+    answer = answer_turn(final, record["at"], None if feedback == "-" else Feedback(**orjson.loads(feedback)))
     return Exchange(_load_question(id, record["question"], answer.status), answer)
 
 
 def load_waiting(entry: bytes) -> tuple[int, Turn]:
     """How many were ahead of a waiting turn when it came, and the turn."""
     position, id, data = entry.decode().split(" ", 2)
-    return int(position), _load_question(id, json.loads(data), Status.WAITING)
+    return int(position), _load_question(id, orjson.loads(data), Status.WAITING)
 
 
 def load_place(entry: bytes) -> tuple[str, int]:

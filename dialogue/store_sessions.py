@@ -16,6 +16,7 @@ from visavis.dialogue import store_branches as branches
 from visavis.dialogue import store_records as records
 from visavis.dialogue import store_scripts as scripts
 from visavis.dialogue.errors import Busy
+from visavis.dialogue.json_text import write_json
 from visavis.dialogue.store_client import (
     ACTIVE,
     NEW_SESSION_TTL_S,
@@ -137,7 +138,7 @@ class SessionStore:
         Raises:
             UnknownSession.
         """
-        added = (ref.sha256, records.dump(asdict(ref)), self._ttl_s, keep)
+        added = (ref.sha256, write_json(asdict(ref)), self._ttl_s, keep)
         gone = await run_script(self._redis, scripts.ADD_IMAGE, session, *added)
         if gone is None:
             raise unknown_session()

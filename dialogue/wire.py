@@ -19,6 +19,7 @@ from visavis.dialogue.commands import COMMANDS, Command, CommandName
 from visavis.dialogue.errors import BadRequest, DialogueError, RateLimited, TooLong
 from visavis.dialogue.events import Event, TurnCancelled, TurnCompleted, TurnFailed, event_from_dict, event_to_dict
 from visavis.dialogue.explaining import Explanation
+from visavis.dialogue.json_text import write_json
 from visavis.dialogue.limits import Limits, Persona
 from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.turns import Exchange, Feedback, ImageRef, Session, SessionSummary, Turn
@@ -35,7 +36,6 @@ _KINDS = {
     dict: "an object",
 }
 _ANNOUNCEMENT = re.compile(rf'"type"\s*:\s*"{CommandName.IMAGE}"')
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # `dumps` would make one for each frame
 
 
 class FrameName(StrEnum):
@@ -198,7 +198,7 @@ def turn_to_dict(turn: Turn, alternatives: Iterable[Turn] = ()) -> Fields:
 
 
 def _frame(fields: Fields) -> str:
-    return _ENCODER.encode(fields)
+    return write_json(fields)
 
 
 @cache
@@ -211,7 +211,7 @@ def _parse_object(frame: str, limits: Limits) -> Fields:
     if size > limits.max_frame_bytes:
         raise TooLong(f"A text frame may have at most {limits.max_frame_bytes:,} bytes; this one has {size:,}.")
     try:
-        value = json.loads(frame, object_pairs_hook=_given_fields, parse_constant=_refuse_constant)
+        value = _DECODER.decode(frame)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"Expected one JSON object in a text frame: {reason[:200]}.") from None
@@ -230,6 +230,10 @@ def _given_fields(pairs: list[tuple[str, Any]]) -> Fields:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+# `orjson` would take the last of two equal keys; `loads` would make a decoder for each frame
+_DECODER = json.JSONDecoder(object_pairs_hook=_given_fields, parse_constant=_refuse_constant)
 
 
 def _sentence(error: ValidationError) -> str:

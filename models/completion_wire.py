@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import orjson
+
 from visavis.models.errors import (
     BadImage,
     BadRequest,
@@ -43,6 +45,7 @@ STATUS = {
     Busy.code: 503,
 }
 _DATA, _DONE_LINE = b"data: ", b"data: [DONE]"
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # `dumps` would make one for each event
 DONE = _DONE_LINE + b"\n\n"
 
 
@@ -67,7 +70,7 @@ def write_completion(completion: Completion, answer_id: str, model_name: str) ->
 
 def event(body: Mapping[str, Any]) -> bytes:
     """A server-sent event; plain ASCII, so that no reader splits a line inside a text."""
-    return f"data: {json.dumps(body, separators=(',', ':'))}\n\n".encode("ascii")
+    return f"data: {_ENCODER.encode(body)}\n\n".encode("ascii")
 
 
 async def read_events(pieces: AsyncIterable[bytes]) -> AsyncGenerator[GenerationChunk, None]:
@@ -82,7 +85,7 @@ async def read_events(pieces: AsyncIterable[bytes]) -> AsyncGenerator[Generation
         for line in lines:
             if not line.startswith(_DATA) or line == _DONE_LINE:
                 continue
-            body = json.loads(line[len(_DATA) :])
+            body = orjson.loads(line[len(_DATA) :])
             if "error" in body:
                 raise read_error(body)
             text = body["choices"][0]["delta"].get("content") or ""

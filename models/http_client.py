@@ -1,5 +1,5 @@
-"""HTTP/1.1 with one server, by h11 over asyncio's streams, for answers that come in many small pieces: each costs a
-fraction of what a general client spends on it. Connections are kept, for each event loop its own. Knows no messages.
+"""HTTP/1.1 with one server, parsed by httptools over asyncio's streams for answers that come in many small pieces: each
+costs a fraction of what a general client needs for it. Connections are kept, for each event loop its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-import h11
+import httptools
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0  # a question may have to wait for others
@@ -30,37 +30,92 @@ class Unreachable(ConnectionError):
     """Nobody takes a connection at the address."""
 
 
+class BrokenAnswer(ConnectionError):
+    """The connection broke off, or what came is not HTTP."""
+
+
+class _Answer:
+    """What the parser has read of an answer; its methods are the parser's callbacks."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.pieces: list[bytes] = []
+        self.over = False
+        self.may_go_on = False
+        self._is_framed = False
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Raises BrokenAnswer, also at the end of the connection (no data) if the answer's end is to come before."""
+        try:
+            if data:
+                self._parser.feed_data(data)
+                return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.may_go_on = False
+            if self.over:  # it is all there, whatever follows
+                return
+            raise BrokenAnswer(str(error)) from error
+        if self._is_framed or not self.status:
+            raise BrokenAnswer("the connection ended before the answer")
+        self.over = True
+
+    def on_message_begin(self) -> None:
+        self.may_go_on = False  # twice, if the server says more than it was asked
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._is_framed |= name.lower() in (b"content-length", b"transfer-encoding")
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        self.status = status if status >= 200 else 0  # the real one comes after it
+
+    def on_body(self, body: bytes) -> None:
+        self.pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self.may_go_on = not self.over and self._parser.should_keep_alive()
+            self.over = True
+
+
 class Exchange:
     """A connection, and the answer that comes on it: its `status`, then pieces of its body by iteration."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.status = 0
         self._reader = reader
         self._writer = writer
-        self._http = h11.Connection(h11.CLIENT)
+        self._answer = _Answer()
         self._idle_since = 0.0
         self._asked_at = math.inf
         self._watch: asyncio.TimerHandle | None = None
 
-    async def ask(self, head: h11.Request, body: bytes) -> None:
+    @property
+    def status(self) -> int:
+        """Of the answer, as HTTP has it."""
+        return self._answer.status
+
+    async def ask(self, head: bytes, body: bytes) -> None:
         """Send a request and wait for the status of the answer."""
         self._look()
-        parts = [self._http.send(event) or b"" for event in (head, h11.Data(data=body), h11.EndOfMessage())]
-        self._writer.write(b"".join(parts))
+        self._answer = _Answer()
+        self._writer.write(head + body)
         with contextlib.suppress(OSError):  # a server that has refused the rest has said why
             async with asyncio.timeout(READ_TIMEOUT_S):
                 await self._writer.drain()
-        while not isinstance(event := await self._next_event(), h11.Response):
-            pass
-        self.status = event.status_code
+        while not self.status:
+            await self._receive()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        if isinstance(event := await self._next_event(), h11.Data):
-            return bytes(event.data)
-        raise StopAsyncIteration
+        while not self._answer.pieces:
+            if self._answer.over:
+                raise StopAsyncIteration
+            await self._receive()
+        come, self._answer.pieces = self._answer.pieces, []
+        return b"".join(come)
 
     async def read(self) -> bytes:
         """The whole body."""
@@ -68,18 +123,15 @@ class Exchange:
 
     async def finish(self) -> None:
         """Take the end of an answer of which nothing more is wanted: only then can the connection be used again."""
-        with contextlib.suppress(OSError, h11.RemoteProtocolError):  # a timeout is an OSError
+        with contextlib.suppress(OSError):  # so are a timeout and a broken answer
             async with asyncio.timeout(FINISH_TIMEOUT_S):
                 await self.read()
 
     def renew(self) -> bool:
         """Be ready for another request; False when the connection cannot be."""
         self._look_no_more()
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            return False
-        self._http.start_next_cycle()
         self._idle_since = time.monotonic()
-        return True
+        return self._answer.may_go_on and not self._answer.pieces
 
     @property
     def is_fresh(self) -> bool:
@@ -98,12 +150,11 @@ class Exchange:
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
-    async def _next_event(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._asked_at = time.monotonic()
-            self._http.receive_data(await self._reader.read(_AT_ONCE))
-            self._asked_at = math.inf
-        return event
+    async def _receive(self) -> None:
+        self._asked_at = time.monotonic()
+        data = await self._reader.read(_AT_ONCE)
+        self._asked_at = math.inf
+        self._answer.feed(data)
 
     def _look(self) -> None:
         """See now and then how long a piece is waited for: a timer for each would cost as much as reading it."""
@@ -119,13 +170,25 @@ class Exchange:
             self._watch = None
 
 
+def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    """The request line and the headers (RFC 9112).
+
+    Raises:
+        ValueError: something in them would end a line.
+    """
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if not all(line.isascii() and line.isprintable() for line in lines) or " " in target:
+        raise ValueError("a request's head has only printable ASCII characters, and its target no space")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
 class HttpClient:
     """Speaks to the server at `http(s)://host:port/path` or, below the path `/v1`, at `unix:///path/to.sock`.
 
     With `keep` connections are used again, and somebody has to call `aclose` before the event loop ends.
 
     Raises:
-        Unreachable. TimeoutError: nothing came for as long as `READ_TIMEOUT_S`. OSError, h11.RemoteProtocolError: the
+        Unreachable. TimeoutError: nothing came for as long as `READ_TIMEOUT_S`. BrokenAnswer, or another OSError: the
         connection broke off, or the server does not speak HTTP.
     """
 
@@ -153,13 +216,8 @@ class HttpClient:
         idle = self._idle.setdefault(asyncio.get_running_loop(), [])
         exchange = await self._connection(idle)
         try:
-            headers = [
-                ("Host", self._authority),
-                ("Content-Type", kind),
-                ("Content-Length", str(len(body))),
-                *more.items(),
-            ]
-            await exchange.ask(h11.Request(method=method, target=f"{self._path}/{path}", headers=headers), body)
+            headers = {"Host": self._authority, "Content-Type": kind, "Content-Length": str(len(body)), **more}
+            await exchange.ask(request_head(method, f"{self._path}/{path}", headers), body)
             yield exchange
         finally:
             if self._keep and len(idle) < MOST_IDLE and exchange.renew():

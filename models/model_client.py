@@ -10,8 +10,6 @@ import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any
 
-import h11
-
 from visavis.models.completion_requests import write_request
 from visavis.models.completion_wire import read_embedding, read_error, read_events, read_explanation, read_likeness
 from visavis.models.errors import Busy, ModelError, ServerLost
@@ -107,5 +105,5 @@ def _plain_errors() -> Iterator[None]:
         raise ServerLost(broke_off=False) from error
     except TimeoutError as error:
         raise ModelError("the model server did not answer in time") from error
-    except (OSError, h11.RemoteProtocolError) as error:
+    except OSError as error:
         raise ServerLost(broke_off=True) from error

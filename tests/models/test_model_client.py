@@ -160,3 +160,39 @@ async def test_nobody_there(tmp_path: Path) -> None:
         with pytest.raises(ServerLost) as lost:
             await ask(ModelClient(address))
         assert not lost.value.broke_off
+
+
+async def test_a_body_that_ends_with_the_connection(client: ModelClient, server: Server) -> None:
+    """As old proxies send it; one cut off in its head is no answer."""
+    server.answer, server.then_closes = b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(events(*SAID, LAST)) + DONE, True
+    assert await ask(client) == [*SAID, LAST]
+    assert await ask(client) == [*SAID, LAST]
+    assert server.connections == 2
+
+
+async def test_the_answer_is_what_comes_after_interim_ones(client: ModelClient, server: Server) -> None:
+    server.answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + WHOLE
+    for at_once in (len(server.answer), 3):
+        server.at_once = at_once
+        assert await ask(client) == [*SAID, LAST]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("more", [WHOLE, b"x", b"HTTP/1.1 200 OK\r\n"])
+async def test_a_connection_on_which_more_was_said_than_asked_for_is_left(
+    client: ModelClient, server: Server, more: bytes
+) -> None:
+    """What is left over must never be taken for the answer to somebody else's question."""
+    server.answer = WHOLE + more
+    server.at_once = len(server.answer)
+    assert await ask(client) == [*SAID, LAST]
+    assert await ask(client) == [*SAID, LAST]
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("target", ["/a\r\nx: y", "/a b", "/\u00e4", "/a\x00"])
+def test_nothing_in_a_request_can_end_its_line(target: str) -> None:
+    with pytest.raises(ValueError, match="head"):
+        http_client.request_head("GET", target, {})
+    with pytest.raises(ValueError, match="head"):
+        http_client.request_head("GET", "/", {"X": target.replace(" ", "\n")})

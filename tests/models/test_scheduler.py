@@ -41,6 +41,10 @@ def one_row(tiny_model: VisavisModel, tiny_processor: Processor) -> InferenceEng
     return InferenceEngine(tiny_model, tiny_processor, max_rows=1)
 
 
+def forced(tokens: int) -> SamplingParameters:
+    return SamplingParameters(max_new_tokens=tokens, min_new_tokens=tokens)
+
+
 def sampling(number: int) -> SamplingParameters:
     """Every other visitor is greedy."""
     chance = {"temperature": 1.2, "seed": number, "top_k": 30} if number % 2 else {}
@@ -202,35 +206,41 @@ async def test_a_deadline_in_mid_answer_keeps_what_was_said(engine: InferenceEng
     assert engine.counters.rows_freed == 2
 
 
-async def test_running_answers_do_not_wait_for_a_picture(
-    engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("preparing", [1, 2])
+async def test_running_answers_do_not_wait_for_pictures(
+    tiny_model: VisavisModel, tiny_processor: Processor, preparing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is held while a picture is encoded is not who talks about another one."""
-    first, second = (engine.add_image(drawn_picture(size=(40, 30 + number))) for number in range(2))
-    await engine.generate(GenerationRequest(QUESTIONS[0], (), first))
-    reached, opened, encode = threading.Event(), threading.Event(), Encoding.advance
+    """With every worker held by a picture, whoever talks about another one is answered."""
+    first, *others = (drawn_picture(size=(40, 30 + number)) for number in range(1 + preparing))
+    reached, opened, encode = threading.Semaphore(0), threading.Event(), Encoding.advance
 
     def held(encoding: Encoding) -> ImageState | None:
-        reached.set()
+        reached.release()
         assert opened.wait(60)
         return encode(encoding)
 
     step = DecodeBatch.step
 
     def slowly(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
-        time.sleep(0.02)  # so that the first answer still runs when the second picture comes
+        time.sleep(0.02)  # so that the first answer still runs when the other pictures come
         return step(batch, tokens)
 
-    monkeypatch.setattr(Encoding, "advance", held)
-    monkeypatch.setattr(DecodeBatch, "step", slowly)
-    running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), first)))
-    await until(lambda: engine._scheduler.running > 0)
-    other = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), second)))
-    await asyncio.to_thread(reached.wait, 60)
-    assert (await running).finish_reason is not FinishReason.CANCELLED
-    assert not other.done()
-    opened.set()
-    await other
+    with InferenceEngine(tiny_model, tiny_processor, preparing=preparing) as engine:
+        await engine.generate(GenerationRequest(QUESTIONS[0], (), engine.add_image(first)))
+        monkeypatch.setattr(Encoding, "advance", held)
+        monkeypatch.setattr(DecodeBatch, "step", slowly)
+        about_first = GenerationRequest(QUESTIONS[0], (), engine.add_image(first), sampling=forced(24))
+        running = asyncio.create_task(engine.generate(about_first))
+        await until(lambda: engine._scheduler.running > 0)
+        asked = [GenerationRequest(QUESTIONS[0], (), engine.add_image(other)) for other in others]
+        waiting = [asyncio.create_task(engine.generate(request)) for request in asked]
+        for _ in others:
+            assert await asyncio.to_thread(reached.acquire, timeout=60)
+        assert not running.done()
+        assert (await running).output_tokens == 24
+        assert not any(task.done() for task in waiting)
+        opened.set()
+        await asyncio.gather(*waiting)
 
 
 async def test_two_pictures_are_encoded_at_once_and_neither_of_them_twice(
