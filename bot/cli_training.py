@@ -137,6 +137,24 @@ def promote(
         raise typer.Exit(1)
 
 
+def average(
+    checkpoints: Annotated[list[Path], typer.Argument(help="Two or more, trained on from one beginning.")],
+    output: Annotated[Path, typer.Option(help="Folder of the new checkpoint.")],
+) -> None:
+    """Make one checkpoint of several that were trained on from the same one: the mean of their weights.
+
+    Example: visavis average run-a/checkpoint run-b/checkpoint --output run-ab
+    """
+    with sentences():
+        from visavis.models.training.averaging import average_command
+
+        try:
+            average_command(checkpoints, output)
+        except ValueError as error:
+            fail(str(error), code=2)
+    typer.echo(output)
+
+
 def calibrate(
     data: Annotated[list[Path], typer.Argument(help="Folders with train and dev files.")],
     output: Annotated[Path, typer.Option(help="Folder of the new checkpoint.")],

@@ -28,6 +28,7 @@ COMMANDS = (
     "explain",
     "search",
     "train",
+    "average",
     "promote",
     "evaluate",
     "compare",
