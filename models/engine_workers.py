@@ -1,9 +1,6 @@
 """The threads that drive an engine's model: who prepares, who answers, when each sleeps, and how they end.
 
 line --Admission (one or several)--> handover --Scheduler--> words
-
-On a CPU every worker does both: it prepares, and takes the next step when one is due. A thread for steps alone would be
-one more than there are cores, and whoever is scheduled out in the middle of a step keeps every answer waiting.
 """
 
 from __future__ import annotations
@@ -74,8 +71,8 @@ def _begin(model: VisavisModel, processor: Processor, max_new_tokens: int, sampl
 
 
 class Workers:
-    """One thread for each admission, which takes steps as well, and one that sees to it that steps do not wait for long
-    work of all others; or a single thread that does all in turn. Each computes with `threads`. They start at once."""
+    """One thread for the scheduler and one for each admission; or a single thread that does all in turn, with its one
+    admission. Each computes with `threads`. They start at once."""
 
     def __init__(
         self,
@@ -89,12 +86,12 @@ class Workers:
     ) -> None:
         self._line, self._handover, self._scheduler = line, handover, scheduler
         self._ends: tuple[Callable[[], None], ...] = (scheduler.stop, admissions[0].stop)
-        self._stepping = threading.Lock()
         steps: list[Callable[[], None]]
         if alone:
             steps = [partial(self._take_turns, admissions[0])]
         else:
-            steps = [self._watch, *(partial(self._work_off, admission) for admission in admissions)]
+            steps = [self._answer, *(partial(self._prepare, admission) for admission in admissions)]
+            handover.prepares(len(admissions))
         self._threads = [threading.Thread(target=self._work, args=(step, threads), daemon=True) for step in steps]
         self._at_work = len(steps)
         self._leaving = threading.Lock()
@@ -134,33 +131,21 @@ class Workers:
                 for end in self._ends:
                     end()
 
-    def _work_off(self, admission: Admission) -> None:
-        """A step if one is due, else a round of preparation; with nothing to prepare a step in good time, or sleep."""
+    def _prepare(self, admission: Admission) -> None:
         seen = self._line.changes
-        if self._handover.is_due and self._step():
-            return
-        self._handover.begin_round()
-        did = admission.advance()
-        self._handover.end_round(did=did)
-        if not did and not (self._handover.reserved and self._step(patient=True)):
+        if admission.advance():
+            self._handover.round_over()
+        else:
+            self._handover.prepares(-1)
             self._line.wait(seen)
+            self._handover.prepares(1)
 
-    def _watch(self) -> None:
-        self._handover.wait_for_overdue()
-        self._step()
-
-    def _step(self, *, patient: bool = False) -> bool:
-        """One for all rows; False if another worker is at it."""
-        if not self._stepping.acquire(blocking=False):
-            return False
-        try:
-            if patient:
-                self._handover.keep_pace()
-            self._scheduler.advance()
-            self._handover.stepped()
-        finally:
-            self._stepping.release()
-        return True
+    def _answer(self) -> None:
+        if self._scheduler.running:
+            self._handover.keep_pace()
+        else:
+            self._handover.wait()
+        self._scheduler.advance()
 
     def _take_turns(self, admission: Admission) -> None:
         seen = self._line.changes
