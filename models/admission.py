@@ -22,6 +22,7 @@ from visavis.models.generation import Completion, Embedding, FinishReason, Gener
 from visavis.models.grounding import word_heat
 from visavis.models.handover import Handover, Prepared
 from visavis.models.image_states import ImageStates
+from visavis.models.looks import Look
 from visavis.models.picture_work import PictureWork
 from visavis.models.processor import Processor
 from visavis.models.replies import reply_to_no_photo
@@ -64,9 +65,9 @@ class Admission:
     def advance(self) -> bool:
         """One round; False if there was nothing to do. What happens to a job is told to that job and to nobody else."""
         self._drop_who_left()
-        self._did = self._pictures.advance()
+        self._did = encoding = self._pictures.advance()
         self._embed_texts()
-        self._admit()
+        self._admit(self._pictures.in_hand if encoding else None)
         self._tell_positions()
         return self._did
 
@@ -100,11 +101,12 @@ class Admission:
                     text = self.encoded(job.request)
                     self._outbox.put(job, _embedding(self._model.embed_texts(*text), text[0].shape[1]))
 
-    def _admit(self) -> None:
-        """Let ready questions through, in the order in which they came, while there are rows; do what takes no row."""
+    def _admit(self, encoding: Look | None) -> None:
+        """Let ready questions through, in the order in which they came, while there are rows; do what takes no row. Who
+        came after somebody whose picture is being encoded here waits for it, or for another worker."""
         admitted, most = 0, JOINING_AT_ONCE if len(self._line) > self._handover.reserved else 1
         for job in self._line.jobs():
-            if admitted == most:
+            if admitted == most or job.look == encoding:
                 break
             state = self._take(job)
             if state is None:

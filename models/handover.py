@@ -14,6 +14,7 @@ from visavis.models.engine_jobs import Job
 from visavis.models.errors import ModelError
 from visavis.models.visavis_model import Memory
 
+_ROUNDS_A_STEP = 2  # of each worker that prepares
 _LONGEST_PAUSE_S = 0.1
 
 
@@ -92,13 +93,17 @@ class Handover:
             self._changed.notify_all()
 
     def keep_pace(self) -> None:
-        """Sleep until a round of preparation has ended since the last call, or there is none, but not for long. A step
-        for few rows costs nearly as much as one for many: whoever is being prepared had better be part of it."""
+        """Sleep until there is somebody new to answer, or whoever prepares has got on by a few rounds since the last
+        call, but not for long. A step for few rows costs nearly as much as one for many, and takes a processor from
+        those who prepare: whoever waits for first words waits for these, and the answers that run are read slower than
+        they are made."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._rounds != self._seen_rounds or not self._preparing or self._closed, _LONGEST_PAUSE_S
-            )
+            self._changed.wait_for(lambda: self._prepared or self._is_due or self._closed, _LONGEST_PAUSE_S)
             self._seen_rounds = self._rounds
+
+    @property
+    def _is_due(self) -> bool:
+        return self._rounds - self._seen_rounds >= _ROUNDS_A_STEP * self._preparing
 
     def wait(self) -> None:
         """Sleep until something comes, or nothing will any more."""

@@ -40,6 +40,11 @@ class PictureWork:
         self._together = together
         self._encoding: Encoding | None = None
 
+    @property
+    def in_hand(self) -> Look | None:
+        """The picture that a part of was encoded."""
+        return None if self._encoding is None else self._encoding.look
+
     def advance(self) -> bool:
         """A slice of the first picture that somebody waits for, or all of it while more people wait for pictures than
         get words; one that nobody wants any more is given up. On an accelerator several at once. False if there was

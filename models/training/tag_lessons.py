@@ -17,13 +17,16 @@ from torch import Tensor
 
 from visavis.models.object_tags import ObjectTags
 from visavis.models.processor import Processor
-from visavis.models.prompt import in_one_word
+from visavis.models.prompt import Exchange, in_one_word
+from visavis.models.training.caption_questions import questions_of
 from visavis.models.training.data import CAPTION_REQUESTS, Example, Photo
 
 ANIMALS = range(398)
 DOGS = range(151, 269)
 """ImageNet's kinds are sorted: animals first, dogs among them."""
 SURE, UNSURE = (0.4, 0.99), (0.02, 0.28)
+WHOLE = 0.35
+"""How often all patches stand beside a name that is sure: they are many, and the name has to be heard among them."""
 
 WHAT = (
     "What is this?",
@@ -61,15 +64,22 @@ READ = (
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown in place of the truth: `kinds` with their probabilities, likeliest first, and `words` as tokens."""
+    """What is shown in place of the truth: `kinds` with their probabilities, likeliest first, and `words` as tokens.
+    With `whole` nothing of the picture may be left out."""
 
     kinds: tuple[tuple[int, float], ...]
     words: tuple[int, ...] = ()
+    whole: bool = False
 
     @property
     def sure(self) -> bool:
-        """True if the questions are about the names and words alone, so that little need be seen of the picture."""
+        """True if the questions are about the names and words alone."""
         return self.kinds[0][1] >= SURE[0]
+
+    @property
+    def thin(self) -> bool:
+        """True if little need be seen of the picture."""
+        return self.sure and not self.whole
 
 
 class TagLessons:
@@ -99,7 +109,8 @@ class TagLessons:
         sure = chance.random() < 0.75
         phrase = self._phrase(chance) if chance.random() < 0.5 else ""
         words = self.processor.encode_answer(" " + phrase)[: self.room] if phrase else []
-        shown = Shown(tuple(zip(kinds, _probabilities(self.count, sure, chance), strict=True)), tuple(words))
+        probable = zip(kinds, _probabilities(self.count, sure, chance), strict=True)
+        shown = Shown(tuple(probable), tuple(words), chance.random() < WHOLE)
         asked = self._about_name(kinds, photo, chance) if sure else _unsure(photo, chance)
         return shown, [*asked, *self._about_words(words, chance)]
 
@@ -140,8 +151,8 @@ class TagLessons:
             kind = "dog" if kinds[0] in DOGS else "animal"
             examples.append(Example(f"What kind of {kind} is this?", (), f"It is {name}."))
             examples.append(Example(f"What {kind} is it?", (), f"It looks like {name}."))
-        kept = chance.sample(examples, 5)
-        return kept + self._renamed(kinds[0], photo, chance) + self._scene(kinds[0], photo, chance)
+        told = self._renamed(kinds[0], photo, chance) + self._scene(kinds[0], photo, chance)
+        return chance.sample(examples, 5) + told + _after(photo, (question, answer), told, chance)
 
     def _renamed(self, kind: int, photo: Photo, chance: random.Random) -> list[Example]:
         """Captions of a dog, told of another animal."""
@@ -204,6 +215,16 @@ def _probabilities(count: int, sure: bool, chance: random.Random) -> list[float]
     for _ in range(count - 1):
         values.append(min(values[-1], 1 - sum(values)) * chance.uniform(0.05, 0.95))
     return values
+
+
+def _after(photo: Photo, named: Exchange, told: Sequence[Example], chance: random.Random) -> list[Example]:
+    """The name after a description, be it of something else, and the colour after the name."""
+    said = [*photo.captions, *(item.answer for item in told)]
+    described = ((chance.choice(CAPTION_REQUESTS), chance.choice(said)),) if said else ()
+    colors = [item.answer for item in questions_of(photo.captions) if item.question == "What color is the dog?"]
+    return [Example(named[0], described, named[1])] * bool(said) + [
+        Example("What color is it?", (named,), color) for color in colors
+    ]
 
 
 def _unsure(photo: Photo, chance: random.Random) -> list[Example]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import count
+from typing import cast
 
 import pytest
 import torch
@@ -15,10 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_checkpoint import drawn_picture, until, with_generate
 
+from visavis.models.admission import Admission
 from visavis.models.decode_batch import DecodeBatch
 from visavis.models.engine import InferenceEngine
+from visavis.models.engine_jobs import Job
 from visavis.models.errors import BadImage, ModelError
 from visavis.models.generation import Completion, FinishReason, GenerationRequest, SamplingParameters
+from visavis.models.handover import Handover, Prepared
 from visavis.models.image_features import ImageFeatures
 from visavis.models.image_states import Encoding
 from visavis.models.images import decode_picture
@@ -29,6 +33,7 @@ from visavis.models.visavis_model import ImageState, Memory, VisavisModel
 QUESTIONS = ("what color is the dog?", "is it?", "describe the picture in one word, what is it?")
 COLORS = ("red", "blue", "green")
 LONGEST = 10
+Step = Callable[[DecodeBatch, Sequence[int]], torch.Tensor]
 Reference = Callable[[str, str, int], str]
 Visitor = tuple[str, str, int, int, int]
 visitors = st.tuples(
@@ -39,6 +44,16 @@ visitors = st.tuples(
 @pytest.fixture
 def one_row(tiny_model: VisavisModel, tiny_processor: Processor) -> InferenceEngine:
     return InferenceEngine(tiny_model, tiny_processor, max_rows=1)
+
+
+def slower(step: Step) -> Step:
+    """So that an answer still runs when others come."""
+
+    def slow(batch: DecodeBatch, tokens: Sequence[int]) -> torch.Tensor:
+        time.sleep(0.02)
+        return step(batch, tokens)
+
+    return slow
 
 
 def forced(tokens: int) -> SamplingParameters:
@@ -294,11 +309,75 @@ async def test_one_worker_steps_between_the_slices_of_a_picture(
     engine.close()
 
 
+async def test_who_came_after_a_picture_that_is_in_hand_comes_after_it(
+    tiny_model: VisavisModel, tiny_processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = InferenceEngine(tiny_model, tiny_processor, preparing=0)
+    log: list[str] = []
+    asked, encode, fuse = threading.Event(), Encoding.advance, Admission._fuse
+
+    def held(encoding: Encoding) -> ImageState | None:
+        asked.wait(60)
+        log.append("slice")
+        return encode(encoding)
+
+    def logged_fuse(admission: Admission, request: GenerationRequest, state: ImageState) -> tuple[Memory, int]:
+        log.append("known" if request.image == known else "new")
+        return fuse(admission, request, state)
+
+    known, new = (engine.add_image(drawn_picture(size=(40, 30 + number))) for number in range(2))
+    await engine.generate(GenerationRequest(QUESTIONS[0], (), known))
+    monkeypatch.setattr(DecodeBatch, "step", slower(DecodeBatch.step))
+    running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), known, sampling=forced(24))))
+    await until(lambda: engine._scheduler.running > 0)
+    monkeypatch.setattr(Encoding, "advance", held)
+    monkeypatch.setattr(Admission, "_fuse", logged_fuse)
+    requests = [GenerationRequest(QUESTIONS[0], (), image) for image in (new, known)]
+    waiting = [asyncio.create_task(engine.generate(request)) for request in requests]
+    await until(lambda: engine.waiting == 2)
+    asked.set()
+    await asyncio.gather(running, *waiting)
+    assert log == ["slice", "slice", "new", "known"]
+    engine.close()
+
+
+@pytest.mark.parametrize("preparing", [1, 2])
+def test_a_step_waits_for_two_rounds_of_each_who_prepares_or_for_somebody_new(
+    preparing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visavis.models.handover._LONGEST_PAUSE_S", 60)
+    handover = Handover(4, lambda: None)
+    handover.prepares(preparing)
+    taken = threading.Semaphore(0)
+
+    def take_steps() -> None:
+        for _ in range(3):
+            handover.keep_pace()
+            taken.release()
+
+    thread = threading.Thread(target=take_steps)
+    thread.start()
+    for _ in range(2 * preparing - 1):
+        handover.round_over()
+    assert not taken.acquire(timeout=0.1)
+    handover.round_over()
+    assert taken.acquire(timeout=60)
+    assert not taken.acquire(timeout=0.1)
+    assert handover.reserve()
+    handover.put(Prepared(cast("Job", None), cast("Memory", None), 0, 0))
+    assert taken.acquire(timeout=60)
+    handover.take_all()
+    handover.prepares(-preparing)
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 async def test_a_picture_that_nobody_wants_any_more_is_not_encoded(
     engine: InferenceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one person's long answer runs, others show pictures and leave at once: no more are begun than workers have
     in hand."""
+    monkeypatch.setattr(DecodeBatch, "step", slower(DecodeBatch.step))
     image = engine.add_image(drawn_picture())
     forced = SamplingParameters(max_new_tokens=12, min_new_tokens=12)
     running = asyncio.create_task(engine.generate(GenerationRequest(QUESTIONS[0], (), image, sampling=forced)))

@@ -86,6 +86,27 @@ def test_what_is_named_is_affirmed_and_what_is_not_denied_after_it_was_named(les
     assert seen == {(right, told, short) for right in (0, 1) for told, short in ((0, 0), (1, 0), (0, 1))}
 
 
+def test_a_name_is_said_after_any_description_and_a_colour_after_the_name(lessons: TagLessons) -> None:
+    chance, colors = random.Random(8), 0
+    for _ in range(60):
+        shown, examples = lessons.lesson(PHOTO, chance)
+        if shown.sure:
+            name = with_article(NAMES[shown.kinds[0][0]])
+            (after,) = [item for item in examples if item.history and item.history[0][0] in CAPTION_REQUESTS]
+            assert name in after.answer and after.question not in CAPTION_REQUESTS
+            (color,) = [item for item in examples if item.question == "What color is it?"]
+            assert color.answer == "It is brown." and name in color.history[0][1]
+            colors += 1
+    assert colors
+
+
+def test_of_some_sure_lessons_the_whole_picture_is_seen(lessons: TagLessons) -> None:
+    chance = random.Random(9)
+    sure = [shown for shown, _ in (lessons.lesson(PHOTO, chance) for _ in range(200)) if shown.sure]
+    assert 0.2 < sum(shown.whole for shown in sure) / len(sure) < 0.5
+    assert all(shown.thin is not shown.whole for shown in sure)
+
+
 def test_words_that_are_shown_are_read(lessons: TagLessons) -> None:
     chance, read = random.Random(2), 0
     for _ in range(40):
