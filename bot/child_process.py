@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import time
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
 STEADY_AFTER_S = 30.0
 START_ATTEMPTS = 3
+ENDED_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)  # that says nothing of the child
 TOLD_WHY = 1  # the exit code of a child that has said what is wrong: trying again would not help
 REFUSED = 78  # the exit code (EX_CONFIG) of a platform's process that was not let in, whenever that was
 
@@ -43,7 +45,7 @@ class Child:
         while not self._stopping.is_set():
             started = time.monotonic()
             code = await self._run_once()
-            attempts += 1
+            attempts += code not in ENDED_BY_OTHERS
             if self._stopping.is_set():
                 return
             if code == REFUSED and not self.vital:

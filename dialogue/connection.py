@@ -70,6 +70,7 @@ class _Connection:
         self._group = group
         self._sending = asyncio.Lock()
         self._patience = Patience(manager.limits.send_timeout_s, lambda: group.create_task(_cut_off()))
+        self._hello_by = asyncio.get_running_loop().time() + self._limits.hello_timeout_s
         self._session: str | None = None
         self._person = ""
         self._watchers = Watchers(manager.turns, group, self._send)
@@ -103,7 +104,7 @@ class _Connection:
         if self._session is not None:
             return await self._socket.receive()
         try:
-            async with asyncio.timeout(self._limits.hello_timeout_s):
+            async with asyncio.timeout_at(self._hello_by):  # frames that are refused give no more time
                 return await self._socket.receive()
         except TimeoutError:
             raise Closing(CloseCode.POLICY, "no hello came") from None

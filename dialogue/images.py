@@ -6,6 +6,7 @@ Pure and blocking: call it in a thread. Knows no store and no socket. The header
 import hashlib
 import io
 import logging
+import re
 from dataclasses import dataclass
 
 from PIL import Image, features
@@ -39,7 +40,17 @@ _UNSUPPORTED = {
     b"<?xml": "SVG or XML",
     b"\0\0\1\0": "ICO",
     b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"icns": "ICNS",
+    b"qoif": "QOI",
+    b"DDS ": "DDS",
+    b"%!PS": "PostScript",
+    b"gimp xcf": "GIMP",
 }
+_NETPBM = re.compile(rb"P[1-7]\s")
+_TGA_END = b"TRUEVISION-XFILE.\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +101,18 @@ def _unreadable(data: bytes) -> DialogueError:
     start = data[:64].lstrip()
     if data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis"):
         return UnsupportedImage("HEIC pictures and videos are not read; please send JPEG, PNG, WebP or GIF.")
-    for magic, name in _UNSUPPORTED.items():
-        if data.startswith(magic) or start.startswith(magic):
-            return UnsupportedImage(f"{name} files are not read; please send JPEG, PNG, WebP or GIF.")
+    if name := _format_name(data, start):
+        return UnsupportedImage(f"{name} files are not read; please send JPEG, PNG, WebP or GIF.")
     return BadImage("This is not a picture that can be read; JPEG, PNG, WebP and GIF can.")
+
+
+def _format_name(data: bytes, start: bytes) -> str:
+    """Of a format that is known and not read; empty for any other."""
+    if _NETPBM.match(data):
+        return "Netpbm"
+    if data.endswith(_TGA_END):
+        return "TGA"
+    return next((name for magic, name in _UNSUPPORTED.items() if data.startswith(magic) or start.startswith(magic)), "")
 
 
 def _decode(image: Image.Image, max_side: int) -> Image.Image:

@@ -23,6 +23,10 @@ _OTHER = re.compile(rf"\bother {_PICTURE}\b")
 _BEFORE = re.compile(rf"\b(?:previous|earlier) {_PICTURE}\b|\b{_PICTURE} before\b")
 _THE_TWO = rf"\bthe two\b(?! (?!(?:of|are|have|do|differ|look|show|match|{_PICTURES})\b)\w)"
 _BOTH = re.compile(rf"\bboth\b|{_THE_TWO}|\btwo {_PICTURES}\b|\bbetween (?:them|these|the)\b")
+_RUN = re.compile(
+    rf"\b(first|last|latest|newest) (\d{{1,2}}|{'|'.join(_NUMBERS[1:])})\b"
+    rf"(?= {_PICTURES}\b| ?(?:[?.!,;]|$)| (?:are|have|do|differ|look|show|match)\b)"
+)
 _ALL = re.compile(
     rf"\bcompare\b|\bdifferences?\b.*\bbetween\b|\bin common\b|\bhow do (?:they|these) differ\b"
     rf"|\b(?:all|each|any|which) (?:of )?(?:them|these|the {_PICTURES}|{_PICTURES}|{_PICTURE})\b"
@@ -49,7 +53,7 @@ def named_pictures(text: str, groups: Sequence[Sequence[str]], talked_about: Seq
     scope = newest if len(newest) > 1 else shown
     latest, places = _latest_first(groups), _places(text)
     counted = scope if all(place <= len(scope) for place in places) else shown
-    found = [counted[place - 1] for place in places if 0 < place <= len(counted)]
+    found = [counted[place - 1] for place in places if 0 < place <= len(counted)] + _run(text, scope, shown)
     if _BEFORE.search(text):
         found.append(latest[1])
     if _OTHER.search(text):
@@ -93,6 +97,18 @@ def _places(text: str) -> list[int]:
     for match in _LISTED.finditer(text):
         places |= {match.start(1) + one.start(): _number(one[0]) for one in re.finditer(_PLACE, match[1])}
     return [places[start] for start in sorted(places)]
+
+
+def _run(text: str, scope: Sequence[str], shown: Sequence[str]) -> list[str]:
+    """ "The first two", "the last three pictures"; none where there are not so many."""
+    match = _RUN.search(text)
+    if match is None:
+        return []
+    count = _number(match[2])
+    counted = scope if count <= len(scope) else shown
+    if not 0 < count <= len(counted):
+        return []
+    return list(counted[:count] if match[1] == "first" else counted[-count:])
 
 
 def _number(word: str) -> int:

@@ -210,6 +210,18 @@ async def test_a_child_that_says_what_is_wrong_is_not_tried_again(tmp_path: Path
     assert (tmp_path / "said").read_text() == "no\n"
 
 
+async def test_a_child_that_others_kill_comes_back_however_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visavis.bot.child_process.LONGEST_DELAY_S", 0.05)
+    said = tmp_path / "said"
+    child = Child("gateway 1", ["/bin/sh", "-c", f"echo here >> {said}; kill -9 $$"], {})
+    task = asyncio.create_task(child.run())
+    await until(lambda: said.exists() and len(said.read_text().splitlines()) > 4)
+    await child.stop(timeout_s=5)
+    await task
+
+
 async def test_a_child_that_will_not_go_is_killed() -> None:
     child = Child("stubborn", ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], dict(os.environ))
     task = asyncio.create_task(child.run())

@@ -315,6 +315,11 @@ async def test_who_says_nothing_or_reads_nothing_is_cut_off(redis: Redis) -> Non
     silent = Client(room.manager)
     await silent.serving
     assert silent.closed == (1008, "no hello came")
+    babbling = Client(room.manager)
+    while not babbling.serving.done():  # what is refused gives it no more time
+        babbling.say({"type": "history"})
+        await asyncio.sleep(0.01)
+    assert babbling.closed == (1008, "no hello came")
     client, ready = await room.client()
     client.reads = False
     asked = turn()

@@ -193,6 +193,13 @@ def test_what_is_no_picture_is_bad(data: bytes) -> None:
         b"\0\0\0\x18ftypheic\0\0\0\0",
         encode(Image.new("RGB", (4, 4)), "TIFF"),
         encode(Image.new("RGB", (4, 4)), "BMP"),
+        encode(Image.new("RGB", (4, 4)), "JPEG2000"),
+        encode(Image.new("RGB", (4, 4)), "PPM"),
+        encode(Image.new("L", (4, 4)), "PPM"),
+        encode(Image.new("RGB", (4, 4)), "TGA"),
+        encode(Image.new("RGB", (4, 4)), "ICNS"),
+        encode(Image.new("RGB", (4, 4)), "DDS"),
+        encode(Image.new("RGB", (4, 4)), "EPS"),
     ],
 )
 def test_other_formats_are_named(data: bytes) -> None:

@@ -49,6 +49,15 @@ TOGETHER = [("x",), ("a", "b", "c")]
         ("What are the two dogs doing?", APART, ""),
         ("Do the two match?", APART, "bc"),
         ("How do the two differ?", APART, "bc"),
+        ("Compare the first two pictures.", APART, "ab"),
+        ("What is in the first two?", APART, "ab"),
+        ("Compare the last 2 photos.", APART, "bc"),
+        ("Are the first three alike?", APART, ""),
+        ("Do the first three match?", APART, "abc"),
+        ("What do the first two show?", TOGETHER, "ab"),
+        ("Compare the last four pictures.", TOGETHER, "xabc"),
+        ("What are the first two dogs doing?", APART, ""),
+        ("Compare the first five pictures.", APART, "abc"),
     ],
 )
 def test_order_words_name_pictures(text: str, groups: list[tuple[str, ...]], found: str) -> None:
