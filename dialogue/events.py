@@ -4,7 +4,7 @@ Every event carries session, turn, attempt (from 1) and a seq that starts at 1 i
 Knows no sockets and no store.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -126,11 +126,18 @@ class TurnCancelled(TurnEvent):
 Event = TurnAccepted | TurnQueued | TurnRestarted | TextDelta | TurnCompleted | TurnFailed | TurnCancelled
 FinalEvent = TurnCompleted | TurnFailed | TurnCancelled
 
+
+def _names(record: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record))
+
+
 _EVENTS: dict[str, type[Event]] = {
     event.name: event
     for event in (TurnAccepted, TurnQueued, TurnRestarted, TextDelta, TurnCompleted, TurnFailed, TurnCancelled)
 }
-_FIELDS = {name: tuple(field.name for field in fields(event)) for name, event in _EVENTS.items()}
+_FIELDS = {name: _names(event) for name, event in _EVENTS.items()}
+
+_PARTS = {"usage": _names(Usage), "timings": _names(Timings)}  # `asdict` would look for more inside
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
@@ -139,7 +146,7 @@ def event_to_dict(event: Event) -> dict[str, Any]:
     if isinstance(event, TextDelta) and event.html is None:
         del values["html"], values["after"]  # as in most deltas
     if isinstance(event, TurnCompleted):
-        values |= {"usage": asdict(event.usage), "timings": asdict(event.timings)}
+        values |= {name: {one: getattr(values[name], one) for one in parts} for name, parts in _PARTS.items()}
     return {"type": str(event.name), **values}
 
 

@@ -1,6 +1,5 @@
 """Pictures in Redis: each kept once, by the hash of its bytes, for as long as a session shows it."""
 
-from dataclasses import asdict
 from typing import Any
 
 from redis.asyncio import Redis
@@ -21,7 +20,7 @@ class ImageStore:
 
     async def save(self, session: str, image: NormalisedImage) -> None:
         """Keep a picture on behalf of a session."""
-        key, ref = image_key(image.ref.sha256), write_json(asdict(image.ref))
+        key, ref = image_key(image.ref.sha256), write_json(image.ref)
         with store_errors():
             await self._redis.eval(scripts.SAVE_IMAGE, 1, key, image.data, ref, session, self._ttl_s)
 

@@ -7,7 +7,6 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import asdict
 from typing import Any
 
 from redis.asyncio import Redis
@@ -138,7 +137,7 @@ class SessionStore:
         Raises:
             UnknownSession.
         """
-        added = (ref.sha256, write_json(asdict(ref)), self._ttl_s, keep)
+        added = (ref.sha256, write_json(ref), self._ttl_s, keep)
         gone = await run_script(self._redis, scripts.ADD_IMAGE, session, *added)
         if gone is None:
             raise unknown_session()

@@ -233,22 +233,21 @@ class VisavisChatModel(StreamedChatModel):
         return SamplingParameters(**chosen, stop=tuple(self.stop or () if stop is None else stop))
 
     def _message(self, chunk: GenerationChunk) -> AIMessageChunk:
-        message = AIMessageChunk(content=chunk.text)
-        if chunk.position is not None:  # a list, since LangChain adds up the numbers of chunks
-            message.response_metadata["queue_positions"] = [chunk.position]
-        if chunk.completion is not None:
-            message = AIMessageChunk(
-                content=chunk.text,
-                chunk_position="last",
-                response_metadata=self._metadata(chunk.completion),
-                usage_metadata={
-                    "input_tokens": chunk.completion.input_tokens,
-                    "output_tokens": chunk.completion.output_tokens,
-                    "total_tokens": chunk.completion.input_tokens + chunk.completion.output_tokens,
-                    "input_token_details": cast(InputTokenDetails, {"image": chunk.completion.image_tokens}),
-                },
-            )
-        return message
+        completion = chunk.completion
+        if completion is None:  # a list, since LangChain adds up the numbers of chunks
+            metadata = {} if chunk.position is None else {"queue_positions": [chunk.position]}
+            return AIMessageChunk(content=chunk.text, response_metadata=metadata)
+        return AIMessageChunk(
+            content=chunk.text,
+            chunk_position="last",
+            response_metadata=self._metadata(completion),
+            usage_metadata={
+                "input_tokens": completion.input_tokens,
+                "output_tokens": completion.output_tokens,
+                "total_tokens": completion.input_tokens + completion.output_tokens,
+                "input_token_details": cast(InputTokenDetails, {"image": completion.image_tokens}),
+            },
+        )
 
     def _metadata(self, completion: Completion) -> dict[str, Any]:
         return {

@@ -100,9 +100,10 @@ class Exchange:
         self._look()
         self._answer = _Answer()
         self._writer.write(head + body)
-        with contextlib.suppress(OSError):  # a server that has refused the rest has said why
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                await self._writer.drain()
+        if self._writer.transport.get_write_buffer_size():  # a question has gone at once, a picture has not
+            with contextlib.suppress(OSError):  # a server that has refused the rest has said why
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    await self._writer.drain()
         while not self.status:
             await self._receive()
 
@@ -123,6 +124,8 @@ class Exchange:
 
     async def finish(self) -> None:
         """Take the end of an answer of which nothing more is wanted: only then can the connection be used again."""
+        if self._answer.over and not self._answer.pieces:
+            return  # as nearly always: a timer would cost more than the rest
         with contextlib.suppress(OSError):  # so are a timeout and a broken answer
             async with asyncio.timeout(FINISH_TIMEOUT_S):
                 await self.read()
