@@ -169,13 +169,17 @@ def turn_counts(reply: str, short: str) -> bool:
 def dialogue_scores(turns: Sequence[TurnScore]) -> dict[str, float | int | None]:
     """Shares of turns that count: over all, by place, balanced over yes and no, and where the premise is false.
 
-    A share of no turns at all is None.
+    Few first turns ask for a yes or no, and such are easier: `first_open` and `later_open` leave these out, and those
+    that cannot be answered. A share of no turns at all is None.
     """
+    open_turns = [turn for turn in turns if _plain(turn.short) not in set(Polarity) and not is_denial_key(turn.short)]
     yes, no = (share(turn.counts for turn in turns if _plain(turn.short) == side) for side in Polarity)
     return {
         "accuracy": share(turn.counts for turn in turns),
         "first": share(turn.counts for turn in turns if turn.position == 0),
         "later": share(turn.counts for turn in turns if turn.position > 0),
+        "first_open": share(turn.counts for turn in open_turns if turn.position == 0),
+        "later_open": share(turn.counts for turn in open_turns if turn.position > 0),
         "yes_no_balanced": None if yes is None or no is None else (yes + no) / 2,
         "false_premise": share(turn.counts for turn in turns if is_denial_key(turn.short)),
         "n": len(turns),

@@ -121,6 +121,8 @@ async def test_figures_have_the_published_keys_and_values(options: EvaluationOpt
         "accuracy": pytest.approx(1 / 3),
         "first": 1.0,
         "later": 0.0,
+        "first_open": None,
+        "later_open": None,
         "yes_no_balanced": 0.5,
         "false_premise": 0.0,
         "n": 3,

@@ -147,14 +147,18 @@ def test_dialogue_scores() -> None:
         TurnScore("no", 2, True),
         TurnScore("no cat", 1, False),
         TurnScore("unknown", 3, True),
+        TurnScore("two", 1, False),
+        TurnScore("ball", 2, True),
     ]
     assert dialogue_scores(turns) == {
-        "accuracy": pytest.approx(4 / 6),
+        "accuracy": pytest.approx(5 / 8),
         "first": 1.0,
         "later": 0.5,
+        "first_open": 1.0,
+        "later_open": 0.5,
         "yes_no_balanced": 0.75,
         "false_premise": 0.5,
-        "n": 6,
+        "n": 8,
     }
 
 
