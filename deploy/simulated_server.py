@@ -1,6 +1,6 @@
 """One model server of the simulation in scaling.py, and the cores that it shares: what the engine is, by its times.
 
-Workers prepare (pictures in slices, ready questions first), one takes steps for all rows together.
+Workers prepare in the order in which people came (pictures in slices), one takes steps for all rows together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import simpy
 
 MEASURED = Path(__file__).parents[1] / "docs/service-times.json"
-SLICES = 6  # of a picture: a question whose picture is ready does not wait for all of another's
+SLICES = 6  # of a picture
+ROUNDS_A_STEP = 2  # of each worker that prepares, unless somebody joins
 SHARE_S = 0.004  # of processor time, after which it is looked again how many work
 LONGEST_PAUSE_S = 0.1  # of the worker that takes steps, for one that prepares
 Events = Generator[Any, Any, Any]
@@ -95,6 +96,7 @@ class ModelServer:
         self._encoding: set[int] = set()
         self._preparing = 0
         self._round = env.event()
+        self._rounds, self._seen, self._joined = 0, 0, False
         self.spent_s = 0.0
         for _ in range(times.preparers):
             env.process(self._prepare())
@@ -114,10 +116,9 @@ class ModelServer:
 
     def _prepare(self) -> Events:
         while True:
-            turn = next((one for one in self._line if one.picture in self._known and not one.taken), None)
-            turn = turn if len(self._rows) < self._times.rows else None
             new = (one.picture for one in self._line if one.picture not in self._known | self._encoding)
             picture = next(new, None)
+            turn = self._ready(picture) if len(self._rows) < self._times.rows else None
             if turn is None and picture is None:
                 yield self._wake
                 continue
@@ -130,10 +131,20 @@ class ModelServer:
                 self._line.remove(turn)
                 yield from self._work(self._times.question_s)
                 self._rows.append(turn)
+                self._joined = True
                 self._rouse()
-            self._preparing -= 1
+            self._preparing, self._rounds = self._preparing - 1, self._rounds + 1
             over, self._round = self._round, self._env.event()
             over.succeed()
+
+    def _ready(self, picture: int | None) -> Turn | None:
+        """The first whose picture is known, of those before who waits for the `picture` that is to be encoded."""
+        for turn in self._line:
+            if turn.picture == picture:
+                return None
+            if turn.picture in self._known and not turn.taken:
+                return turn
+        return None
 
     def _encode(self, picture: int) -> Events:
         self._encoding.add(picture)
@@ -149,8 +160,7 @@ class ModelServer:
             if not self._rows:
                 yield self._wake
                 continue
-            if self._preparing:  # whoever is being prepared had better be part of the step
-                yield self._round | self._env.timeout(LONGEST_PAUSE_S)
+            yield from self._keep_pace()
             rows = list(self._rows)
             yield from self._work(self._times.step_s + self._times.row_s * (len(rows) - 1))
             for turn in rows:
@@ -159,6 +169,13 @@ class ModelServer:
                     self._rows.remove(turn)
                     turn.ended.succeed()
                     self._rouse()
+
+    def _keep_pace(self) -> Events:
+        """Whoever is being prepared had better be part of the step."""
+        late = self._env.timeout(LONGEST_PAUSE_S)
+        while not (self._joined or late.processed) and self._rounds - self._seen < ROUNDS_A_STEP * self._preparing:
+            yield self._round | late
+        self._joined, self._seen = False, self._rounds
 
     def _work(self, seconds: float) -> Events:
         spent = yield from self._cores.work(seconds)

@@ -3,6 +3,7 @@
 Raw HTML in the answer stays text, pictures are never loaded, links are nofollow. Knows nothing of where it is shown.
 """
 
+import re
 from functools import cache
 
 import nh3
@@ -13,6 +14,8 @@ _BLOCK_TAGS = {"blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol
 _TABLE_TAGS = {"table", "tbody", "td", "th", "thead", "tr"}
 _ATTRIBUTES = {"a": {"href", "title"}, "code": {"class"}, "ol": {"start"}}
 _SCHEMES = {"http", "https", "mailto"}
+_PLAIN = re.compile(r"[A-Za-z](?:[A-Za-z0-9 ,;:.?!'()-]*[A-Za-z0-9,;:.?!'()-])?")
+"""A line in which nothing is Markdown, HTML or to be escaped: most answers are such."""
 
 
 @cache
@@ -24,6 +27,8 @@ def markdown() -> MarkdownIt:
 
 def render_html(text: str) -> str:
     """Sanitised HTML of Markdown `text`."""
+    if _PLAIN.fullmatch(text):
+        return f"<p>{text}</p>"
     return clean_html(markdown().render(text))
 
 

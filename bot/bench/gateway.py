@@ -13,7 +13,6 @@ from visavis.bot.bench.workload import forced_length
 from visavis.bot.gateway import main
 from visavis.bot.settings import Settings
 from visavis.dialogue.store import open_store
-from visavis.models.chat_messages import read_conversation
 from visavis.models.chat_model import VisavisChatModel
 
 
@@ -24,7 +23,7 @@ class ForcedLengths(VisavisChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None = None, **kwargs: Any
     ) -> AsyncGenerator[str | AIMessageChunk, None]:
         """Those of an answer of the forced length."""
-        length = forced_length(read_conversation(messages).question)
+        length = forced_length(str(messages[-1].text).strip())
         return super().speak(messages, stop, min_new_tokens=length, max_new_tokens=length, **kwargs)
 
 

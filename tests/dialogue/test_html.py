@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visavis.dialogue.html import render_html
+from visavis.dialogue.html import clean_html, markdown, render_html
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ from visavis.dialogue.html import render_html
 )
 def test_markdown(text: str, html: str) -> None:
     assert render_html(text) == html
+
+
+@given(st.from_regex(r"[A-Za-z0-9 ,;:.?!'()\n-]*", fullmatch=True))
+def test_a_plain_line_is_what_markdown_makes_of_it(text: str) -> None:
+    assert render_html(text) == clean_html(markdown().render(text))
 
 
 def test_links_are_nofollow_and_only_to_the_web() -> None:
