@@ -17,6 +17,8 @@ import simpy
 
 MEASURED = Path(__file__).parents[1] / "docs/service-times.json"
 SLICES = 6  # of a picture
+ENCODED_AHEAD = 2  # pictures, while all rows are taken
+JOINING_AT_ONCE = 4  # questions, while more people wait than get words
 ROUNDS_A_STEP = 2  # of each worker that prepares, unless somebody joins
 SHARE_S = 0.004  # of processor time, after which it is looked again how many work
 LONGEST_PAUSE_S = 0.1  # of the worker that takes steps, for one that prepares
@@ -60,7 +62,6 @@ class Turn:
     begun: float
     ended: simpy.Event
     first_at: float = math.inf
-    taken: bool = False
 
 
 class Cores:
@@ -94,7 +95,7 @@ class ModelServer:
         self._sliced: dict[int, int] = {}
         self._wake = env.event()
         self._encoding: set[int] = set()
-        self._preparing = 0
+        self._preparing = self._reserved = 0
         self._round = env.event()
         self._rounds, self._seen, self._joined = 0, 0, False
         self.spent_s = 0.0
@@ -115,45 +116,65 @@ class ModelServer:
         wake.succeed()
 
     def _prepare(self) -> Events:
+        in_hand: int | None = None
         while True:
+            encodes = self._may_encode()
             new = (one.picture for one in self._line if one.picture not in self._known | self._encoding)
-            picture = next(new, None)
-            turn = self._ready(picture) if len(self._rows) < self._times.rows else None
-            if turn is None and picture is None:
+            in_hand = next(new, None) if encodes and in_hand is None else in_hand
+            encodes &= in_hand is not None
+            if not encodes and self._ready(None) is None:
                 yield self._wake
                 continue
             self._preparing += 1
-            if turn is not None:
-                turn.taken = True
-            if picture is not None:  # a slice, beside every question
-                yield from self._encode(picture)
-            if turn is not None:
-                self._line.remove(turn)
-                yield from self._work(self._times.question_s)
-                self._rows.append(turn)
-                self._joined = True
-                self._rouse()
+            if encodes and in_hand is not None:
+                in_hand = yield from self._encode(in_hand)
+            yield from self._let_in(in_hand if encodes else None)
             self._preparing, self._rounds = self._preparing - 1, self._rounds + 1
             over, self._round = self._round, self._env.event()
             over.succeed()
 
-    def _ready(self, picture: int | None) -> Turn | None:
-        """The first whose picture is known, of those before who waits for the `picture` that is to be encoded."""
-        for turn in self._line:
-            if turn.picture == picture:
-                return None
-            if turn.picture in self._known and not turn.taken:
-                return turn
+    def _may_encode(self) -> bool:
+        ready = sum(one.picture in self._known for one in self._line)
+        return ready < self._times.rows - self._reserved + ENCODED_AHEAD
+
+    def _encode(self, picture: int) -> Generator[Any, Any, int | None]:
+        """A slice of it, or all while more people wait than get words; gives it back if there is more to do."""
+        self._encoding.add(picture)
+        while self._sliced.get(picture, 0) < SLICES:
+            yield from self._work(self._times.picture_s / SLICES)
+            self._sliced[picture] = self._sliced.get(picture, 0) + 1
+            if len(self._line) <= len(self._rows):
+                break
+        if self._sliced[picture] < SLICES:
+            return picture
+        self._encoding.remove(picture)
+        self._known.add(picture)
+        self._rouse()
         return None
 
-    def _encode(self, picture: int) -> Events:
-        self._encoding.add(picture)
-        yield from self._work(self._times.picture_s / SLICES)
-        self._encoding.remove(picture)
-        self._sliced[picture] = self._sliced.get(picture, 0) + 1
-        if self._sliced[picture] >= SLICES:
-            self._known.add(picture)
-        self._rouse()
+    def _let_in(self, in_hand: int | None) -> Events:
+        """One question, or some while more people wait than get words."""
+        for _ in range(JOINING_AT_ONCE if len(self._line) > len(self._rows) else 1):
+            turn = self._ready(in_hand)
+            if turn is None:
+                return
+            self._line.remove(turn)
+            self._reserved += 1
+            yield from self._work(self._times.question_s)
+            self._rows.append(turn)
+            self._joined = True
+            self._rouse()
+
+    def _ready(self, in_hand: int | None) -> Turn | None:
+        """The first whose picture is known, of those before who waits for the picture in hand."""
+        if self._reserved >= self._times.rows:
+            return None
+        for turn in self._line:
+            if turn.picture == in_hand:
+                return None
+            if turn.picture in self._known:
+                return turn
+        return None
 
     def _answer(self) -> Events:
         while True:
@@ -167,6 +188,7 @@ class ModelServer:
                 turn.first_at, turn.tokens = min(turn.first_at, self._env.now), turn.tokens - 1
                 if turn.tokens == 0:
                     self._rows.remove(turn)
+                    self._reserved -= 1
                     turn.ended.succeed()
                     self._rouse()
 
