@@ -100,8 +100,8 @@ class Passes:
 
 
 def is_thin(row: Row) -> bool:
-    """True for a lesson of which little need be seen."""
-    return row.shown is not None and row.shown.thin
+    """True for a lesson about names and words alone."""
+    return row.shown is not None and row.shown.sure
 
 
 def grouped(rows: Sequence[Row], groups: int) -> list[list[Row]]:

@@ -25,8 +25,6 @@ ANIMALS = range(398)
 DOGS = range(151, 269)
 """ImageNet's kinds are sorted: animals first, dogs among them."""
 SURE, UNSURE = (0.4, 0.99), (0.02, 0.28)
-WHOLE = 0.35
-"""How often all patches stand beside a name that is sure: they are many, and the name has to be heard among them."""
 
 WHAT = (
     "What is this?",
@@ -64,22 +62,15 @@ READ = (
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown in place of the truth: `kinds` with their probabilities, likeliest first, and `words` as tokens.
-    With `whole` nothing of the picture may be left out."""
+    """What is shown in place of the truth: `kinds` with their probabilities, likeliest first, and `words` as tokens."""
 
     kinds: tuple[tuple[int, float], ...]
     words: tuple[int, ...] = ()
-    whole: bool = False
 
     @property
     def sure(self) -> bool:
-        """True if the questions are about the names and words alone."""
+        """True if the questions are about the names and words alone, so that little need be seen of the picture."""
         return self.kinds[0][1] >= SURE[0]
-
-    @property
-    def thin(self) -> bool:
-        """True if little need be seen of the picture."""
-        return self.sure and not self.whole
 
 
 class TagLessons:
@@ -109,8 +100,7 @@ class TagLessons:
         sure = chance.random() < 0.75
         phrase = self._phrase(chance) if chance.random() < 0.5 else ""
         words = self.processor.encode_answer(" " + phrase)[: self.room] if phrase else []
-        probable = zip(kinds, _probabilities(self.count, sure, chance), strict=True)
-        shown = Shown(tuple(probable), tuple(words), chance.random() < WHOLE)
+        shown = Shown(tuple(zip(kinds, _probabilities(self.count, sure, chance), strict=True)), tuple(words))
         asked = self._about_name(kinds, photo, chance) if sure else _unsure(photo, chance)
         return shown, [*asked, *self._about_words(words, chance)]
 

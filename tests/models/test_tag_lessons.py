@@ -100,13 +100,6 @@ def test_a_name_is_said_after_any_description_and_a_colour_after_the_name(lesson
     assert colors
 
 
-def test_of_some_sure_lessons_the_whole_picture_is_seen(lessons: TagLessons) -> None:
-    chance = random.Random(9)
-    sure = [shown for shown, _ in (lessons.lesson(PHOTO, chance) for _ in range(200)) if shown.sure]
-    assert 0.2 < sum(shown.whole for shown in sure) / len(sure) < 0.5
-    assert all(shown.thin is not shown.whole for shown in sure)
-
-
 def test_words_that_are_shown_are_read(lessons: TagLessons) -> None:
     chance, read = random.Random(2), 0
     for _ in range(40):
