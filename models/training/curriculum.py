@@ -71,7 +71,7 @@ class Curriculum(nn.Module):
         if (contrastive := self.contrastive) is not None:
             found["itc"] = lambda rows, weight, _: contrastive.learn(rows, weight)
         if (critic := self.critic) is not None:
-            found["self_critical"] = lambda rows, weight, _: critic.learn([row.photo for row in rows], weight)
+            found["self_critical"] = lambda rows, weight, _: critic.learn(rows, weight)
         return found
 
 

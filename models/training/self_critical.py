@@ -9,6 +9,7 @@ Shape letters: N photos, K samples of each, S answer tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from visavis.models.kv_cache import KVCache
 from visavis.models.prompt import CAPTION_PROMPT
 from visavis.models.training.batches import IGNORED, PackedAnswers, Row, Text, pack_answers
 from visavis.models.training.cider import CiderReward
-from visavis.models.training.data import Photo
+from visavis.models.training.data import Photo, mirrored
 from visavis.models.training.objectives import answer_loss
 from visavis.models.training.passes import Passes
 from visavis.models.visavis_model import Memory, VisavisModel
@@ -38,13 +39,14 @@ class SelfCritical:
         self.reward = CiderReward(photo.captions for photo in photos if photo.captions)
         self.mean_reward: float | None = None
 
-    def learn(self, photos: Sequence[Photo], weight: float) -> float:
-        """Accumulate the gradient of the sampled captions' reward, a mean over their tokens; the loss."""
+    def learn(self, views: Sequence[Row], weight: float) -> float:
+        """Accumulate the gradient of the reward of captions sampled of these photos, mirrored as they are, a mean over
+        their tokens; the loss."""
         self.model.train(False)
         total = 0.0
-        for start in range(0, len(photos), PHOTOS_AT_ONCE):
-            rows, answers, weights, reward = self.rows(photos[start : start + PHOTOS_AT_ONCE])
-            share = len(rows) / len(photos)
+        for start in range(0, len(views), PHOTOS_AT_ONCE):
+            rows, answers, weights, reward = self.rows(views[start : start + PHOTOS_AT_ONCE])
+            share = len(rows) / len(views)
             loss = answer_loss(self.passes.logits(rows, answers), answers.labels, weights) * share
             (weight * loss).backward()
             total += float(loss.detach())
@@ -52,27 +54,29 @@ class SelfCritical:
         self.passes.train_mode()
         return total
 
-    def rows(self, photos: Sequence[Photo]) -> tuple[list[Row], PackedAnswers, Tensor, float]:
+    def rows(self, views: Sequence[Row]) -> tuple[list[Row], PackedAnswers, Tensor, float]:
         """Sampled captions as packed answers, the weight of every token (N, S), and the mean reward."""
         with torch.no_grad():
-            ids = self._sample(self._remember(photos))
+            ids = self._sample(self._remember(views))
         answers = [[until_end(row, self.model.config.decoder.eos_token_id) for row in rows] for rows in ids.tolist()]
-        rewards = torch.tensor([self._score(photo, said) for photo, said in zip(photos, answers, strict=True)])
+        rewards = torch.tensor([self._score(view, said) for view, said in zip(views, answers, strict=True)])
         made = [
-            Row(photo, [REQUEST], [(0, item) for item in said]) for photo, said in zip(photos, answers, strict=True)
+            replace(view, texts=[REQUEST], answers=[(0, item) for item in said])
+            for view, said in zip(views, answers, strict=True)
         ]
         decoder = self.model.config.decoder
         packed = pack_answers(made, decoder.bos_token_id, decoder.pad_token_id)
         return made, packed, token_weights(packed, advantages(rewards)), float(rewards.mean())
 
-    def _remember(self, photos: Sequence[Photo]) -> Memory:
-        states, segments = self.passes.texts.pack([[REQUEST]] * len(photos))
+    def _remember(self, views: Sequence[Row]) -> Memory:
+        states, segments = self.passes.texts.pack([[REQUEST]] * len(views))
         with self.passes.autocast():
-            image = self.passes.see(self.passes.features.read([(photo.path, False) for photo in photos]))
+            image = self.passes.see(self.passes.features.read([view.view for view in views]))
             return self.model.fuse_states(image, states, segments > 0).float()
 
-    def _score(self, photo: Photo, answers: Sequence[Sequence[int]]) -> list[float]:
-        return self.reward.score([self.processor.decode_answer(ids) for ids in answers], photo.captions)
+    def _score(self, view: Row, answers: Sequence[Sequence[int]]) -> list[float]:
+        written = [mirrored(caption) if view.mirrored else caption for caption in view.photo.captions]
+        return self.reward.score([self.processor.decode_answer(ids) for ids in answers], written)
 
     def _sample(self, memory: Memory) -> Tensor:
         """(N, K, S) ids drawn from the model's own distribution."""

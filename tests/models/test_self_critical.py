@@ -93,6 +93,24 @@ def test_one_step_makes_the_better_sample_likelier(
     assert after[0] < before[0] and after[1] > before[1]
 
 
+def test_captions_of_a_mirrored_photo_are_sampled_from_it_and_its_sides_change_places(
+    photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [Photo(photo.path, captions=["a dog on the left."]) for photo in photos]
+    trainer = trainer_of(photos, replace(settings, self_critical_samples=2, mirror_share=1.0), tiny_processor)
+    critic = trainer.curriculum.critic
+    assert critic is not None
+    read, compared = [], []
+    features, score = trainer.passes.features.read, critic.reward.score
+    monkeypatch.setattr(trainer.passes.features, "read", lambda views: (read.extend(views), features(views))[1])
+    monkeypatch.setattr(
+        critic.reward, "score", lambda said, written: (compared.append(written), score(said, written))[1]
+    )
+    rows = critic.rows([Row(photos[0], [], [], mirrored=True), Row(photos[1], [], [])])[0]
+    assert read == [(photos[0].path, True), (photos[1].path, False)] == [row.view for row in rows]
+    assert compared == [["a dog on the right."], ["a dog on the left."]]
+
+
 def test_the_reward_rises(photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor) -> None:
     """A model that has half learned two captions gets better at them by rewards alone, with no caption to copy."""
     photos = [
@@ -107,5 +125,5 @@ def test_the_reward_rises(photos: list[Photo], settings: TrainingSettings, tiny_
     second.model.load_state_dict(first.model.state_dict())
     critic = second.curriculum.critic
     assert critic is not None
-    rewards = [critic.rows(photos)[3] for _ in second.train()]
+    rewards = [critic.rows([Row(photo, [], []) for photo in photos])[3] for _ in second.train()]
     assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5]) > 0
