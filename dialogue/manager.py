@@ -29,7 +29,7 @@ from visavis.dialogue.rate_limits import RateLimits
 from visavis.dialogue.store import Store
 from visavis.dialogue.turn_log import TurnLog, TurnLogs
 from visavis.dialogue.turn_runner import TurnRunner
-from visavis.dialogue.turns import Feedback, ImageRef, Region, Role, Session, Status, Turn
+from visavis.dialogue.turns import Feedback, ImageRef, Region, Role, Session, Status, Turn, as_they_came
 from visavis.dialogue.wire_fields import check_session_id
 
 Normalise = Callable[[bytes, ImageLimits], Awaitable[NormalisedImage]]
@@ -112,7 +112,8 @@ class DialogueManager:
     async def history(self, session_id: str, before: str | None = None, limit: int = 50) -> Session:
         """The `limit` turns (one more to make it even) before `before`, or the latest."""
         exchanges = (limit + 1) // 2
-        return await self._store.sessions.load(check_session_id(session_id), before, exchanges, alternatives=True)
+        session = await self._store.sessions.load(check_session_id(session_id), before, exchanges, alternatives=True)
+        return replace(session, exchanges=as_they_came(session.exchanges, session.more))
 
     async def set_title(self, session_id: str, title: str) -> None:
         """Name a conversation; raises `UnknownSession`."""

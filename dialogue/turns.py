@@ -100,6 +100,24 @@ class Exchange:
     alternatives: Sequence["Exchange"] = ()
 
 
+def as_they_came(exchanges: Sequence[Exchange], more: bool = False) -> tuple[Exchange, ...]:
+    """Exchanges in the order in which they ended -> that in which they were asked: what was stopped while it waited
+    ended before what it waited for. With `more` before them the first stays, by which the older ones are asked for."""
+    ordered: list[Exchange] = []
+    for exchange in exchanges:
+        place = len(ordered)
+        while place > more and _stopped_before(ordered[place - 1], exchange):
+            place -= 1
+        ordered.insert(place, exchange)
+    return tuple(ordered)
+
+
+def _stopped_before(one: Exchange, other: Exchange) -> bool:
+    """Whether it was stopped without a word and came later; what stands in another's place stays there."""
+    silent = one.answer.status is Status.CANCELLED and not one.answer.text and one.question.replaces is None
+    return silent and one.question.at > other.question.at
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A part of a conversation's current branch, oldest first: the exchanges asked for and the turns that wait.

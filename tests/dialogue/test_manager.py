@@ -25,7 +25,7 @@ from visavis.dialogue.events import (
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import Store, open_store
-from visavis.dialogue.turns import Feedback, Role, Session, Status, Turn
+from visavis.dialogue.turns import Exchange, Feedback, Role, Session, Status, Turn, as_they_came
 
 VARIATION = {"temperature": 0.5}
 FAST = TurnPolicy(lease_s=0.5, renew_s=0.1, flush_s=0.02, poll_s=0.02, sweep_s=0.05, finish_patience_s=2)
@@ -292,6 +292,25 @@ async def test_cancel_of_a_waiting_turn_lets_the_running_one_be(world: World) ->
         model.gate.release()
     assert isinstance((await running)[-1], TurnCompleted)
     assert len(model.asked) == 1
+    told = (await manager.history(session)).exchanges
+    assert [one.question.id for one in told] == [first.id, second.id], "as they were asked, not as they ended"
+
+
+def test_turns_are_told_as_they_came() -> None:
+    def exchange(at: float, status: Status = Status.COMPLETED, text: str = "", replaces: str | None = None) -> Exchange:
+        asked = Turn(str(at), Role.USER, "?", at=at, replaces=replaces)
+        return Exchange(asked, Turn(str(at), Role.ASSISTANT, text, status=status))
+
+    def order(*exchanges: Exchange, more: bool = False) -> list[float]:
+        return [one.question.at for one in as_they_came(exchanges, more)]
+
+    stopped = Status.CANCELLED
+    assert order(exchange(2, stopped), exchange(3, stopped), exchange(1), exchange(4)) == [1, 2, 3, 4]
+    assert order(exchange(2, stopped), exchange(1), more=True) == [2, 1]
+    assert order(exchange(0), exchange(2, stopped), exchange(1), more=True) == [0, 1, 2]
+    assert order(exchange(2, stopped, "A dog"), exchange(1)) == [2, 1], "it had begun"
+    assert order(exchange(2, stopped, replaces="x"), exchange(1)) == [2, 1]
+    assert order(exchange(2), exchange(1)) == [2, 1], "a clock was set back"
 
 
 async def test_cancel_of_an_unknown_turn(world: World) -> None:
