@@ -10,8 +10,6 @@ import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from visavis.models.completion_requests import write_request
 from visavis.models.completion_wire import read_embedding, read_error, read_events, read_explanation, read_likeness
 from visavis.models.errors import Busy, ModelError, ServerLost
@@ -34,7 +32,7 @@ class ModelClient:
         Raises:
             ModelError: of the code that the server gave. ServerLost: it cannot be reached or died meanwhile.
         """
-        body = orjson.dumps(write_request(request))
+        body = json.dumps(write_request(request)).encode()
         with _plain_errors():
             async with self._http.ask(
                 "POST", "chat/completions", body, more=request.trace.headers | _about(request.image)
@@ -75,7 +73,7 @@ class ModelClient:
 
     async def _post(self, path: str, body: dict[str, Any], more: Mapping[str, str] = NO_HEADERS) -> Any:
         with _plain_errors():
-            async with self._http.ask("POST", path, orjson.dumps(body), more=more) as answer:
+            async with self._http.ask("POST", path, json.dumps(body).encode(), more=more) as answer:
                 await _check(answer)
                 return _parse(await answer.read(), answer.status)
 

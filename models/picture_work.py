@@ -42,7 +42,7 @@ class PictureWork:
 
     @property
     def in_hand(self) -> Look | None:
-        """The picture that a part of was encoded."""
+        """The picture that this worker has begun and not finished."""
         return None if self._encoding is None else self._encoding.look
 
     def advance(self) -> bool:

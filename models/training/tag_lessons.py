@@ -209,12 +209,12 @@ def _probabilities(count: int, sure: bool, chance: random.Random) -> list[float]
 
 def _after(photo: Photo, named: Exchange, told: Sequence[Example], chance: random.Random) -> list[Example]:
     """The name after a description, be it of something else, and the colour after the name."""
-    said = [*photo.captions, *(item.answer for item in told)]
-    described = ((chance.choice(CAPTION_REQUESTS), chance.choice(said)),) if said else ()
     colors = [item.answer for item in questions_of(photo.captions) if item.question == "What color is the dog?"]
-    return [Example(named[0], described, named[1])] * bool(said) + [
-        Example("What color is it?", (named,), color) for color in colors
-    ]
+    examples = [Example("What color is it?", (named,), color) for color in colors]
+    if said := [*photo.captions, *(item.answer for item in told)]:
+        described = (chance.choice(CAPTION_REQUESTS), chance.choice(said))
+        examples.append(Example(named[0], (described,), named[1]))
+    return examples
 
 
 def _unsure(photo: Photo, chance: random.Random) -> list[Example]:
