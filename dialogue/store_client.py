@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from visavis.dialogue.errors import OtherSchema, StoreTooNew, StoreUnavailable, UnknownSession
 from visavis.dialogue.store_branches import KEY_NAMES
+from visavis.dialogue.store_pipeline import QuickConnection, StorePool, StoreRedis
 from visavis.dialogue.store_records import SCHEMA
 
 MONTH_S = 30 * 24 * 3600
@@ -43,36 +42,9 @@ def connect(url: str) -> Redis:
     if url.endswith("?cluster=true"):
         # What the store uses of it is the same as of a client of one server.
         return cast(Redis, RedisCluster.from_url(url.partition("?")[0], max_connections=32, **patience))
-    pool = BlockingConnectionPool.from_url(url, max_connections=32, timeout=5, redis_connect_func=_let_in, **patience)
-    pool.connection_class = type("StoreConnection", (_WritesQuickly, pool.connection_class), {})
-    return Redis.from_pool(pool)
-
-
-class _WritesQuickly:
-    """Makes redis-py's connections cheaper. Commands are packed by hiredis, as on its blocking ones: a script's has two
-    dozen arguments. And a timer ends a write that takes too long, where redis-py makes a task of every write."""
-
-    is_connected: bool
-    socket_timeout: float | None
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """The bytes of a command."""
-        packed: list[bytes] = HiredisRespSerializer().pack(*args)
-        return packed
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Raises what redis-py raises."""
-        send: Any = super()
-        if not self.is_connected:
-            return await send.send_packed_command(command, check_health)  # type: ignore[no-any-return]
-        patience, self.socket_timeout = self.socket_timeout, None
-        try:
-            async with asyncio.timeout(patience):
-                await send.send_packed_command(command, check_health)
-        except TimeoutError as error:
-            raise RedisTimeoutError("a command could not be written in time") from error
-        finally:
-            self.socket_timeout = patience
+    pool = StorePool.from_url(url, max_connections=32, timeout=5, redis_connect_func=_let_in, **patience)
+    pool.connection_class = type("StoreConnection", (QuickConnection, pool.connection_class), {})
+    return StoreRedis.from_pool(pool)
 
 
 class _NewerStore(RedisError):

@@ -157,22 +157,21 @@ class TurnStore:
         with store_errors():
             members: list[Any] = list(await self._redis.zrange(ACTIVE, 0, -1))
             names = [member.decode() for member in members]
-            pipe = self._redis.pipeline(transaction=False)
-            for name in names:
-                pipe.exists(session_key(name, "queue"))
-                pipe.exists(session_key(name, "lease"))
-            found = await pipe.execute() if names else []
-            waiting = {
-                name: bool(leased)
-                for name, queued, leased in zip(names, found[::2], found[1::2], strict=True)
-                if queued
-            }
+            queued = await self._existing(names, "queue") if names else []
+            leased = set(await self._existing(queued, "lease") if queued else [])
             now = time.time()
-            if waiting:  # refreshed first: a submit in between keeps its own, newer time
-                await self._redis.zadd(ACTIVE, {name: now for name in waiting}, xx=True)
-            if len(waiting) < len(names):
+            if queued:  # refreshed first: a submit in between keeps its own, newer time
+                await self._redis.zadd(ACTIVE, {name: now for name in queued}, xx=True)
+            if len(queued) < len(names):
                 await self._redis.zremrangebyscore(ACTIVE, "-inf", now - _ACTIVE_S)
-        return [name for name, leased in waiting.items() if not leased]
+        return [name for name in queued if name not in leased]
+
+    async def _existing(self, sessions: Sequence[str], key: str) -> list[str]:
+        """Those of the sessions that have a key of this name."""
+        pipe = self._redis.pipeline(transaction=False)
+        for session in sessions:
+            pipe.exists(session_key(session, key))
+        return [session for session, found in zip(sessions, await pipe.execute(), strict=True) if found]
 
     async def _finish(
         self,

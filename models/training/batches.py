@@ -13,7 +13,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 from visavis.models.processor import Processor
 from visavis.models.prompt import Exchange
 from visavis.models.training.data import Example, Photo, examples_of, mirrored
+from visavis.models.training.features import View
 from visavis.models.training.tag_lessons import Shown, TagLessons
 
 IGNORED = -100
@@ -32,19 +32,20 @@ Text = tuple[str, tuple[Exchange, ...]]
 class Row:
     """One photo with its distinct texts and its answers as (index of the text, token ids with the end token).
 
-    It may be `mirrored`, or `shown` with tags and words that are not its own.
+    It may be `mirrored` or one of the photo's crops, or `shown` with tags and words that are not its own.
     """
 
     photo: Photo
     texts: list[Text]
     answers: list[tuple[int, list[int]]]
     mirrored: bool = False
+    crop: int = 0
     shown: Shown | None = None
 
     @property
-    def view(self) -> tuple[Path, bool]:
+    def view(self) -> View:
         """What the feature cache knows it by."""
-        return self.photo.path, self.mirrored
+        return View(self.photo.path, self.mirrored, self.crop)
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,13 @@ class PackedAnswers:
 
 @dataclass(frozen=True)
 class Mix:
-    """What an epoch is made of: `batch_photos` a batch, a share of them mirrored, and about `lesson_share` rows of
-    swapped tags a photo. `shares` are the options of `examples_of`."""
+    """What an epoch is made of: `batch_photos` a batch, a share of them mirrored, each whole or one of its `crops` by
+    chance, and about `lesson_share` rows of swapped tags a photo. `shares` are the options of `examples_of`."""
 
     batch_photos: int
     max_tokens: int
     mirror_share: float = 0.0
+    crops: int = 0
     lesson_share: float = 0.0
     shares: Mapping[str, Any] = field(default_factory=dict)
 
@@ -105,7 +107,8 @@ class EpochRows:
         examples = examples_of(photo, chance, **self.mix.shares)
         if flip:
             examples = [mirrored_example(item) for item in examples]
-        return replace(make_row(photo, examples, self.processor, self.mix.max_tokens), mirrored=flip)
+        row = make_row(photo, examples, self.processor, self.mix.max_tokens)
+        return replace(row, mirrored=flip, crop=chance.randint(0, self.mix.crops))
 
     def _lesson(self, photo: Photo, chance: random.Random) -> Row:
         assert self.lessons is not None

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +29,13 @@ from visavis.models.visavis_model import VisavisModel
 TOGETHER = 8
 """Views in one pass of the encoder while the cache is filled."""
 
-View = tuple[Path, bool]
-"""A photo, and whether it is mirrored."""
+
+class View(NamedTuple):
+    """A photo as it is looked at: perhaps mirrored, whole (0) or one of its crops (from 1, `Perturbation.crop_of`)."""
+
+    photo: Path
+    mirrored: bool = False
+    crop: int = 0
 
 
 class FeatureCache:
@@ -81,17 +85,22 @@ class FeatureCache:
             save_features(self._file(view), ImageFeatures(*(part[number : number + 1] for part in features.parts)))
 
     def _pixels(self, view: View) -> Tensor:
-        photo, mirrored = view
-        with Image.open(photo) as image:
-            seen = Perturbation.of(photo.name).apply(image) if self.perturbed else image.convert("RGB")
-            return self.processor.pixel_values(ImageOps.mirror(seen) if mirrored else seen)
+        with Image.open(view.photo) as image:
+            form = self._form(view)
+            seen = form.apply(image) if form else image.convert("RGB")
+            return self.processor.pixel_values(ImageOps.mirror(seen) if view.mirrored else seen)
+
+    def _form(self, view: View) -> Perturbation | None:
+        if self.perturbed:
+            return Perturbation.of(view.photo.name)
+        return Perturbation.crop_of(view.photo.name, view.crop) if view.crop else None
 
     def _file(self, view: View) -> Path:
-        photo, mirrored = view
-        if photo not in self._names:
-            self._names[photo] = hashlib.sha256(photo.read_bytes()).hexdigest()
-        form = f".perturbed-{zlib.crc32(photo.name.encode()):08x}" if self.perturbed else ""
-        return self.folder / f"{self._names[photo]}{form}{'.mirrored' if mirrored else ''}.npy"
+        if view.photo not in self._names:
+            self._names[view.photo] = hashlib.sha256(view.photo.read_bytes()).hexdigest()
+        form = self._form(view)
+        mark = f".{'perturbed' if self.perturbed else 'crop'}-{form.fingerprint}" if form else ""
+        return self.folder / f"{self._names[view.photo]}{mark}{'.mirrored' if view.mirrored else ''}.npy"
 
 
 def save_features(file: Path, features: ImageFeatures) -> None:

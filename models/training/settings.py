@@ -25,8 +25,9 @@ class TrainingSettings:
     and its states are kept in memory; `gate_lr_scale` lets the fusion gates open faster than the rest moves. The last
     `vision_blocks` blocks of the image encoder learn at `vision_lr_scale` of the rate. With `trained` only parameters
     learn whose names begin so (`shared.`: what an objective adds to a model that is to stay as it is). `mirror_share`
-    of the photos are mirrored, about `made_questions` a photo are made from its captions, and about `lesson_share`
-    lessons with swapped object tags are taught a photo (`tag_lessons.py`).
+    of the photos are mirrored, and each is seen whole or as one of its `crops` by chance. About `made_questions` a
+    photo are made from its captions, and about `lesson_share` lessons with swapped object tags are taught a photo
+    (`tag_lessons.py`).
 
     `phases` name the objectives and their weights (`phases.py`) up to a share of the run, such as ({"until": 0.3,
     "uni": 1}, {"answer": 1, "itc": 0.1}); without any, the answers are learned throughout.
@@ -53,6 +54,7 @@ class TrainingSettings:
     vision_blocks: int = 0
     vision_lr_scale: float = 0.1
     mirror_share: float = 0.0
+    crops: int = 0
     made_questions: int = 0
     lesson_share: float = 0.0
     warmup_steps: int = 200

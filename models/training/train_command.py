@@ -52,10 +52,9 @@ def train_command(settings: TrainingSettings, *, fresh: bool = False) -> Path:
     if not fresh and trainer.resume():
         console.print(f"going on after step {trainer.position.step}, {trainer.done:.0%} done")
     settings.save(output / "settings.json")
-    mirrored = (False, True) if settings.mirror_share else (False,)
-    _fill(features, [(photo.path, flip) for photo in photos for flip in mirrored], console)
+    _fill(features, views_of(photos, settings), console)
     if phases_of(settings).use("i2t_perturbed", "t2i_perturbed"):
-        _fill(features.of_perturbed(), [(photo.path, False) for photo in photos if photo.captions], console)
+        _fill(features.of_perturbed(), [View(photo.path) for photo in photos if photo.captions], console)
     _train(trainer, console)
     return output / "checkpoint"
 
@@ -74,6 +73,11 @@ def starting_point(settings: TrainingSettings, photos: Sequence[Photo]) -> tuple
             "a new model needs `towers` (folders `vision` and `text`); or name a checkpoint as `start_from`"
         )
     return new_model(settings, photos)
+
+
+def views_of(photos: Sequence[Photo], settings: TrainingSettings) -> list[View]:
+    """What is encoded before the first step; crops are when they are first seen, since no run sees all of them soon."""
+    return [View(photo.path, flip) for photo in photos for flip in (False, True)[: 2 if settings.mirror_share else 1]]
 
 
 def _fill(features: FeatureCache, views: Sequence[View], console: Console) -> None:

@@ -164,6 +164,7 @@ def mix_of(settings: TrainingSettings) -> Mix:
         settings.batch_photos,
         settings.max_answer_tokens,
         settings.mirror_share,
+        settings.crops,
         settings.lesson_share,
         {name: getattr(settings, name) for name in shares},
     )

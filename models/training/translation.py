@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from visavis.models.image_features import ImageFeatures
 from visavis.models.training.batches import Row, Text, make_row
 from visavis.models.training.data import CAPTION_REQUESTS, Example, Photo, mirrored
+from visavis.models.training.features import View
 from visavis.models.training.passes import Passes
 from visavis.models.training.perturbations import Perturbation, Synonyms, perturb_text
 from visavis.models.training.visual_codes import CodePredictor, code_loss, grid_cells, k_means, nearest_word
@@ -54,7 +55,7 @@ class Translation(nn.Module):
         if bool(self.codebook.any()):
             return
         chosen = random.Random(seed).sample(self.photos, min(PHOTOS, len(self.photos)))
-        cells = [self._cells(self.passes.features.read([(photo.path, False)])) for photo in chosen]
+        cells = [self._cells(self.passes.features.read([View(photo.path)])) for photo in chosen]
         self.codebook.copy_(k_means(torch.cat(cells).flatten(0, 1), WORDS, torch.Generator().manual_seed(seed)))
 
     def learn_text(self, rows: Sequence[Row], weight: float, chance: random.Random, *, perturbed: bool) -> float:
@@ -68,7 +69,7 @@ class Translation(nn.Module):
         texts = [self._caption(row, chance, perturbed) for row in rows]
         states, segments = self.passes.texts.pack([[text] for text in texts], remember=not perturbed)
         cache = self.perturbed if perturbed else self.passes.features
-        features = cache.read([(row.photo.path, False) if perturbed else row.view for row in rows])
+        features = cache.read([View(row.photo.path) if perturbed else row.view for row in rows])
         with self.passes.autocast():
             fused = self.passes.model.encoder.fuse(self.passes.see(empty(features)), states, segments)
             logits = self.predictor(fused.states, fused.segments > 0)
@@ -85,7 +86,7 @@ class Translation(nn.Module):
         passes = self.passes
         examples = [Example(request, (), caption) for caption in said]
         made = make_row(row.photo, examples, passes.processor, passes.settings.max_answer_tokens)
-        return replace(made, mirrored=row.mirrored and not perturbed)
+        return made if perturbed else replace(made, mirrored=row.mirrored, crop=row.crop)
 
     def _caption(self, row: Row, chance: random.Random, perturbed: bool) -> Text:
         caption = chance.choice(row.photo.captions)

@@ -24,11 +24,12 @@ async def test_no_write_takes_a_task(redis: Redis) -> None:
     loop.set_task_factory(counted)  # type: ignore[arg-type]
     try:
         assert await redis.get("a") == b"1"
-        assert not made
         assert await redis.pipeline(transaction=False).get("a").get("b").execute() == [b"1", None]
+        assert not made
+        assert await redis.pipeline(transaction=True).set("a", "2").get("a").execute() == [True, b"2"]
     finally:
         loop.set_task_factory(None)
-    assert len(made) == 1, "the connection is given back by one"
+    assert len(made) == 1, "redis-py's own gives the connection back by one"
 
 
 async def test_a_write_that_nobody_reads_ends_in_time(store_url: str) -> None:

@@ -1,6 +1,8 @@
 """What a turn costs the store, counted on the connection: round trips, and how often its replay is written."""
 
 import asyncio
+import hashlib
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,21 +14,34 @@ from langchain_core.outputs import ChatGenerationChunk
 from redis.asyncio.connection import AbstractConnection
 from test_manager import collect, command, png
 
+from visavis.dialogue import store_branches as branches
 from visavis.dialogue import store_scripts as scripts
 from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.manager import DialogueManager
 from visavis.dialogue.store import Store
 
+SCRIPTS = {
+    hashlib.sha1(text.encode()).hexdigest(): text
+    for module in (scripts, branches)
+    for name, text in vars(module).items()
+    if name.isupper() and isinstance(text, str)
+}
+"""The texts of the store's scripts by the hash that names them."""
+
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is sent to the store, a round trip an item."""
+async def sent(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[str]:
+    """What is sent to the store, a round trip an item, with the texts of scripts for their names. It knows them all."""
+    for script in (scripts.SUBMIT, scripts.CLAIM, scripts.RENEW, scripts.FINISH, branches.LOAD):
+        await store._redis.script_load(script)
     sent: list[str] = []
     send = AbstractConnection.send_packed_command
 
     async def count(self: AbstractConnection, packed: Any, *args: Any, **kw: Any) -> Any:
         data = packed if isinstance(packed, bytes) else b"".join(packed)
-        sent.append(data.decode(errors="replace"))
+        sent.append(
+            re.sub("[0-9a-f]{40}", lambda found: SCRIPTS.get(found[0], found[0]), data.decode(errors="replace"))
+        )
         return await send(self, packed, *args, **kw)
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", count)
