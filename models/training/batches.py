@@ -108,7 +108,8 @@ class EpochRows:
         if flip:
             examples = [mirrored_example(item) for item in examples]
         row = make_row(photo, examples, self.processor, self.mix.max_tokens)
-        return replace(row, mirrored=flip, crop=chance.randint(0, self.mix.crops))
+        crop = chance.randint(0, self.mix.crops) if self.mix.crops else 0
+        return replace(row, mirrored=flip, crop=crop)
 
     def _lesson(self, photo: Photo, chance: random.Random) -> Row:
         assert self.lessons is not None

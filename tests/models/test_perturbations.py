@@ -39,6 +39,16 @@ def test_each_change_by_itself() -> None:
     assert corners(darker)[2] == (127, 127, 127)
 
 
+def test_a_crop_keeps_nearly_all_of_a_photo_and_its_colours() -> None:
+    crops = [Perturbation.crop_of(f"{number}.jpg", 1 + number % 3) for number in range(100)]
+    assert crops[0] == Perturbation.crop_of("0.jpg", 1) != Perturbation.crop_of("0.jpg", 2)
+    assert all(crop.crop[2] >= 0.8 and crop.crop[3] >= 0.8 for crop in crops)
+    assert not any(crop.mirrored or crop.erased for crop in crops)
+    grey = crops[0].apply(Image.new("RGB", (40, 40), (128, 128, 128))).getpixel((20, 20))
+    assert len(set(grey)) == 1 and 90 < grey[0] < 170  # type: ignore[arg-type, index]
+    assert len({crop.fingerprint for crop in crops}) == 100
+
+
 def test_any_photo_keeps_its_size() -> None:
     for number in range(20):
         picture = tiny_checkpoint.picture_of(tiny_checkpoint.drawn_picture(size=(31, 7)))

@@ -13,6 +13,7 @@ from visavis.models.training.batches import Row, pack_answers
 from visavis.models.training.caption_metrics import score_captions
 from visavis.models.training.cider import CiderReward
 from visavis.models.training.data import Photo
+from visavis.models.training.features import View
 from visavis.models.training.objectives import answer_loss
 from visavis.models.training.self_critical import REQUEST, advantages, sample, token_weights, until_end
 from visavis.models.training.settings import TrainingSettings
@@ -106,8 +107,8 @@ def test_captions_of_a_mirrored_photo_are_sampled_from_it_and_its_sides_change_p
     monkeypatch.setattr(
         critic.reward, "score", lambda said, written: (compared.append(written), score(said, written))[1]
     )
-    rows = critic.rows([Row(photos[0], [], [], mirrored=True), Row(photos[1], [], [])])[0]
-    assert read == [(photos[0].path, True), (photos[1].path, False)] == [row.view for row in rows]
+    rows = critic.rows([Row(photos[0], [], [], mirrored=True), Row(photos[1], [], [], crop=2)])[0]
+    assert read == [View(photos[0].path, True), View(photos[1].path, crop=2)] == [row.view for row in rows]
     assert compared == [["a dog on the right."], ["a dog on the left."]]
 
 

@@ -1,6 +1,7 @@
 """Lessons with swapped tags: the answer names what is shown, and mirrored texts swap sides."""
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -111,13 +112,16 @@ def test_words_that_are_shown_are_read(lessons: TagLessons) -> None:
     assert read
 
 
-def test_an_epoch_adds_lessons_and_mirrors(lessons: TagLessons, tiny_processor: Processor) -> None:
+def test_an_epoch_adds_lessons_mirrors_and_crops(lessons: TagLessons, tiny_processor: Processor) -> None:
     photos = [PHOTO] * 40
-    rows = EpochRows(photos, tiny_processor, Mix(40, 16, mirror_share=0.5, lesson_share=0.5), lessons)
+    rows = EpochRows(photos, tiny_processor, Mix(40, 16, mirror_share=0.5, crops=2, lesson_share=0.5), lessons)
     ((count, made),) = rows.batches(1)
     assert count == 40 and 50 < len(made) < 70
     assert 10 < sum(row.mirrored for row in made) < 30
     assert sum(row.shown is not None for row in made) == len(made) - 40
+    seen = Counter(row.crop for row in made if row.shown is None)
+    assert set(seen) == {0, 1, 2} and min(seen.values()) > 5
+    assert all(row.crop == 0 and not row.mirrored for row in made if row.shown is not None)
 
 
 @pytest.mark.parametrize(

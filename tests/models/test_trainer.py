@@ -18,7 +18,7 @@ from visavis.models.image_features import ImageFeatures
 from visavis.models.processor import Processor
 from visavis.models.training.batches import Row, make_row, pack_answers
 from visavis.models.training.data import Photo, examples_of
-from visavis.models.training.features import FeatureCache, drop_patches, pool_patches
+from visavis.models.training.features import FeatureCache, View, drop_patches, pool_patches
 from visavis.models.training.objectives import answer_loss, answer_weights
 from visavis.models.training.passes import grouped, shown_instead
 from visavis.models.training.settings import TrainingSettings
@@ -45,7 +45,7 @@ def _pairs(row) -> Sequence:  # type: ignore[no-untyped-def]
 
 def _single_loss(trainer: Trainer, photo: Photo, text: tuple, ids: list[int]) -> float:
     model = trainer.model
-    image = model.image_state(model.encoder.vision.finish(trainer.passes.features.read([(photo.path, False)]), 0))
+    image = model.image_state(model.encoder.vision.finish(trainer.passes.features.read([View(photo.path)]), 0))
     memory = model.fuse(image, **trainer.processor.encode_questions([text]))
     logits = model.decode(torch.tensor([[model.config.decoder.bos_token_id, *ids[:-1]]]), memory)
     return float(F.cross_entropy(logits[0], torch.tensor(ids), reduction="sum")) / math.sqrt(len(ids))
@@ -96,15 +96,19 @@ def test_photos_are_encoded_once_over_runs(
     photos: list[Photo], settings: TrainingSettings, tiny_processor: Processor
 ) -> None:
     first = trainer_of(photos, settings, tiny_processor).passes.features
-    views = [(photo.path, False) for photo in photos]
+    views = [View(photo.path) for photo in photos]
     assert list(first.fill(views)) == [2]
     assert first.model.encoder.vision.forwards == 2
     again = trainer_of(photos, settings, tiny_processor).passes.features
     assert again.read(views).patches.shape == (2, 17, 24)
     assert again.model.encoder.vision.forwards == 0
-    mirrored = again.read([(photos[0].path, True)])
-    assert again.model.encoder.vision.forwards == 1
-    assert not torch.equal(mirrored.patches, again.read(views[:1]).patches)
+    forms = [View(photos[0].path, mirrored, crop) for mirrored in (False, True) for crop in (0, 1, 2)]
+    patches = [form.tobytes() for form in again.read(forms).patches.numpy()]
+    assert len(set(patches)) == 6 and patches[0] == again.read(views[:1]).patches[0].numpy().tobytes()
+    assert again.model.encoder.vision.forwards == 5
+    third = trainer_of(photos, settings, tiny_processor).passes.features
+    assert [form.tobytes() for form in third.read(forms).patches.numpy()] == patches
+    assert third.model.encoder.vision.forwards == 0
 
 
 def test_the_last_vision_blocks_learn_and_what_is_cached_does_not(
