@@ -1,6 +1,7 @@
 """Multi-head attention and feed-forward parts shared by the fusion encoder and the generation decoder.
 
-They take plain numbers, never a configuration. Masks: True means *may attend*.
+They take plain numbers, never a configuration. Masks: True means *may attend*; or numbers that are added to the scores
+(`added_mask`), which is quicker where a mask is used more than once.
 Shape letters: B rows, S queries, M keys, D width, H heads, d = D / H.
 """
 
@@ -14,6 +15,38 @@ from torch import Tensor, nn
 
 from visavis.models.dropout import Dropout
 from visavis.models.kv_cache import KeyValue
+
+
+class ReadsTogether(nn.Module):
+    """Self-attention whose queries, keys and values come from several layers in a checkpoint, named by `parts`.
+
+    They read the same states, so they can be served as one: then `joined` takes their place. Served `in_bf16`, they may
+    be multiplied so as well.
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+    joined: nn.Module | None
+    in_bf16 = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("joined", None)
+
+    def project(self, states: Tensor, heads: int) -> list[Tensor]:
+        """(B, S, D) -> queries, keys and values, (B, H, S, d) each."""
+        if self.joined is None:
+            read = [getattr(self, name)(states) for name in self.parts]
+            found = [part for one in read for part in one.split(read[0].shape[-1], dim=-1)]
+        else:
+            found = list(self.joined(states).chunk(3, dim=-1))
+        return [part.unflatten(2, (heads, -1)).transpose(1, 2) for part in found]
+
+    def take_apart(self) -> list[nn.Linear]:
+        """The layers, which leave for a `joined` one."""
+        layers: list[nn.Linear] = [getattr(self, name) for name in self.parts]
+        for name in self.parts:
+            delattr(self, name)
+        return layers
 
 
 class Attention(nn.Module):
@@ -42,9 +75,12 @@ class Attention(nn.Module):
         `memory` and `mask` may have fewer rows, B / K: each then serves K rows of `states` in a run, and is read once
         for all of them. Their mask must be the same for all queries.
         """
-        query = self._split(self.query(states))
-        sharing = states.shape[0] // memory.key.shape[0]
-        if states.shape[1] == 1 and sharing == 1 and states.device.type == "cpu" and memory.is_whole:
+        return self.attend(self._split(self.query(states)), memory, mask, causal)
+
+    def attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """The same for queries (B, H, S, d)."""
+        sharing = query.shape[0] // memory.key.shape[0]
+        if query.shape[2] == 1 and sharing == 1 and query.device.type == "cpu" and memory.is_whole:
             return self.out(one_query(query, memory, mask).flatten(1)[:, None])  # type: ignore[no-any-return]
         if sharing > 1:
             query = query.unflatten(0, (-1, sharing)).transpose(1, 2).flatten(2, 3)
@@ -71,6 +107,17 @@ class Attention(nn.Module):
         return states.view(rows, length, self.heads, width // self.heads).transpose(1, 2)
 
 
+class SelfAttention(Attention, ReadsTogether):
+    """Attention of states to themselves, whose keys and values may be kept."""
+
+    parts = ("query", "key_value")
+
+    def read(self, states: Tensor) -> tuple[Tensor, KeyValue]:
+        """(B, S, D) -> queries, and the keys and values of the same states, (B, H, S, d) each."""
+        query, key, value = self.project(states, self.heads)
+        return query, KeyValue(key, value)
+
+
 def one_query(query: Tensor, memory: KeyValue, mask: Tensor | None) -> Tensor:
     """Attention of one query a row, (B, H, 1, d) -> (B, H, d), in the memory's precision.
 
@@ -86,7 +133,7 @@ def one_query(query: Tensor, memory: KeyValue, mask: Tensor | None) -> Tensor:
         scores = torch.bmm(asked[:, None], memory.key.view(rows * heads, positions, width).mT)
     scores = scores.view(rows, heads, 1, positions)
     if mask is not None:
-        scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)  # finite, for rows that may see nothing
+        scores += added_mask(mask, scores.dtype)
     weights = scores.softmax(-1).to(values.dtype).view(rows * heads, positions)
     return sums_of_rows(weights, values).view(rows, heads, width).to(query.dtype)
 
@@ -98,42 +145,32 @@ def sums_of_rows(weights: Tensor, rows: Tensor) -> Tensor:
     general product of matrices takes two to three times as long.
     """
     bags, length, width = rows.shape
-    every = torch.arange(bags * length, dtype=torch.int32, device=rows.device)
+    every = _counted(bags * length, rows.device)
     starts = torch.arange(0, bags * length, length, dtype=torch.int32, device=rows.device)
     table = rows.view(bags * length, width)
     sums: Tensor = torch.embedding_bag(table, every, starts, False, 0, False, weights.reshape(-1))[0]
     return sums
 
 
-class ReadsTogether(nn.Module):
-    """Self-attention whose queries, keys and values are three layers in a checkpoint, named by `parts`.
+def added_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where a query may attend, elsewhere the least number, which is finite for the sake of
+    rows that may see nothing. A mask of numbers stays as it is."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
-    They read the same states, so they can be served as one: then `joined` takes their place. Served `in_bf16`, they may
-    be multiplied so as well.
-    """
 
-    parts: ClassVar[tuple[str, str, str]]
-    joined: nn.Module | None
-    in_bf16 = False
+_COUNTED: dict[torch.device, Tensor] = {}
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_module("joined", None)
 
-    def project(self, states: Tensor, heads: int) -> list[Tensor]:
-        """(B, S, D) -> queries, keys and values, (B, H, S, d) each."""
-        if self.joined is None:
-            found = [getattr(self, name)(states) for name in self.parts]
-        else:
-            found = list(self.joined(states).chunk(3, dim=-1))
-        return [part.unflatten(2, (heads, -1)).transpose(1, 2) for part in found]
-
-    def take_apart(self) -> list[nn.Linear]:
-        """The three layers, which leave for a `joined` one."""
-        layers: list[nn.Linear] = [getattr(self, name) for name in self.parts]
-        for name in self.parts:
-            delattr(self, name)
-        return layers
+def _counted(numbers: int, device: torch.device) -> Tensor:
+    """0, 1, 2, ... in int32. They are kept: a step needs them a dozen times, and they are slow to write."""
+    if torch.compiler.is_compiling():
+        return torch.arange(numbers, dtype=torch.int32, device=device)
+    if device not in _COUNTED or _COUNTED[device].shape[0] < numbers:
+        with torch.inference_mode(mode=False):  # others may learn with them
+            _COUNTED[device] = torch.arange(max(numbers, 1 << 16), dtype=torch.int32, device=device)
+    return _COUNTED[device][:numbers]
 
 
 class FeedForward(nn.Sequential):

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from visavis.models.attention import added_mask
 from visavis.models.generation_decoder import GenerationDecoder
 from visavis.models.kv_cache import KeyValue, KeyValueRows
 from visavis.models.visavis_model import Memory, VisavisModel
 
-_MEMORY_ROUNDING = 64
+_ROUNDING, _STATIC_ROUNDING = 16, 64  # of positions: what is held and not used is read as well
 _WORTH_KEEPING = 0.5  # of what is held; less is given back, more would soon be taken again
-_SHORT_ANSWER = 128  # positions that take no longer to read than to leave out
 
 DecodeStep = Callable[..., Tensor]
 """`decode_rows`, or what does the same with the same arguments."""
@@ -43,7 +43,6 @@ class DecodeBatch:
         on_cpu = model.device.type == "cpu"
         self._own = KeyValueRows(*shape, dtype=model.dtype, device=model.device, turned=on_cpu)
         self._memory = KeyValueRows(*shape, dtype=model.memory_dtype or model.dtype, device=model.device, turned=on_cpu)
-        self._reads_all = self._static or sizes.max_positions <= _SHORT_ANSWER
         self._may_see = torch.zeros(0, 0, dtype=torch.bool, device=model.device)
         self._positions = torch.zeros(max_rows, dtype=torch.long, device=model.device)
         self._said: list[int] = []  # of each row: how many tokens were decoded
@@ -82,7 +81,7 @@ class DecodeBatch:
     def step(self, tokens: Sequence[int]) -> Tensor:
         """The last token of every row -> what may follow, float32 logits (rows, V). A failing step moves nothing."""
         rows = self.max_rows if self._static else len(self)
-        said = self._decoder.max_positions if self._reads_all else max(self._said) + 1
+        self._own.grow(self._own.rows, self._answer_positions())
         ids = torch.tensor([*tokens, *[0] * (rows - len(self))]).to(self._positions.device)
         logits = self._decode(
             self._decoder,
@@ -90,18 +89,29 @@ class DecodeBatch:
             self._positions[:rows],
             self._memory.view(rows, self._may_see.shape[1]),
             self._may_see[:rows],
-            self._own.view(rows, said),
+            self._own.view(rows, self._own.positions),
         )
         self._positions[: len(self)] += 1
         self._said = [count + 1 for count in self._said]
         return logits[: len(self)]
 
     def _shorten(self) -> None:
-        """Give back what a long memory took: every step reads all positions that are held, for all rows."""
-        needed = _rounded(max(self._seen, default=0))
+        """Give back what a long memory or a long answer took: every step reads all positions held, for all rows."""
+        needed = self._rounded(max(self._seen, default=0))
         if needed and not self._static and needed <= _WORTH_KEEPING * self._may_see.shape[1]:
             self._memory.shorten(needed)
             self._may_see = self._may_see[:, :needed].clone()
+        if (needed := self._answer_positions()) <= _WORTH_KEEPING * self._own.positions:
+            self._own.shorten(needed)
+
+    def _answer_positions(self) -> int:
+        """For the longest answer and one token more."""
+        most = self._decoder.max_positions
+        return most if self._static else min(most, self._rounded(max(self._said, default=0) + 1))
+
+    def _rounded(self, positions: int) -> int:
+        step = _STATIC_ROUNDING if self._static else _ROUNDING
+        return -(-positions // step) * step
 
     def _reserve(self, rows: int, length: int) -> None:
         """Make room; what is there is kept. Rows are doubled, so that one answer alone does not pay for a crowd."""
@@ -110,16 +120,12 @@ class DecodeBatch:
             return
         if rows > held:
             rows = self.max_rows if self._static else min(max(rows, 2 * held), self.max_rows)
-        rows, longest = max(rows, held), max(_rounded(length), longest)
-        self._own.grow(rows, self._decoder.max_positions)
+        rows, longest = max(rows, held), max(self._rounded(length), longest)
+        self._own.grow(rows, max(self._own.positions, self._answer_positions()))
         self._memory.grow(rows, longest)
         grown = self._may_see.new_zeros(rows, longest)
         grown[: self._may_see.shape[0], : self._may_see.shape[1]] = self._may_see
         self._may_see = grown
-
-
-def _rounded(length: int) -> int:
-    return -(-length // _MEMORY_ROUNDING) * _MEMORY_ROUNDING
 
 
 def decode_rows(
@@ -143,6 +149,8 @@ def decode_rows(
         Logits (R, V), float32.
     """
     past = torch.arange(own[0].key.shape[2], device=tokens.device) <= positions[:, None]
+    if tokens.device.type == "cpu":  # once for all layers
+        may_see, past = added_mask(may_see, memory[0].key.dtype), added_mask(past, own[0].key.dtype)
     states = decoder.states(
         tokens[:, None],
         positions[:, None],

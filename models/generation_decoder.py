@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visavis.models.attention import Attention, FeedForward
+from visavis.models.attention import Attention, FeedForward, SelfAttention
 from visavis.models.config import DecoderConfig
 from visavis.models.dropout import Dropout
 from visavis.models.kv_cache import Cache, GrowingCache, KeyValue
@@ -23,7 +23,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.self_norm, self.cross_norm, self.feed_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.self_attention = Attention(width, heads)
+        self.self_attention = SelfAttention(width, heads)
         self.cross_attention = Attention(width, heads)
         self.feed_forward = FeedForward(width, inner, dropout)
         self.dropout = Dropout(dropout)
@@ -39,11 +39,11 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """(B, S, D) -> (B, S, D). With a cache, S new positions join the remembered ones."""
         normed = self.self_norm(states)
-        past = self.self_attention.remember(normed)
+        query, past = self.self_attention.read(normed)
         if cache is not None:
             past = cache.write(layer, past)
         causal = self_mask is None and states.shape[1] > 1
-        states = states + self.dropout(self.self_attention(normed, past, self_mask, causal))
+        states = states + self.dropout(self.self_attention.attend(query, past, self_mask, causal))
         states = states + self.dropout(self.cross_attention(self.cross_norm(states), memory, mask))
         return states + self.dropout(self.feed_forward(self.feed_norm(states)))  # type: ignore[no-any-return]
 

@@ -124,6 +124,16 @@ class KeyValueRows:
         self.turned = turned
         self.keys = self._keys_like(self.values)
 
+    @property
+    def rows(self) -> int:
+        """How many there is room for."""
+        return self.values.shape[1]
+
+    @property
+    def positions(self) -> int:
+        """How many each row has room for."""
+        return self.values.shape[3]
+
     def view(self, rows: int, positions: int) -> tuple[KeyValue, ...]:
         """Of every layer the first rows and positions, without a copy."""
         parts = (part[:, :rows, :, :positions].unbind() for part in (self.keys, self.values))
@@ -154,8 +164,9 @@ class KeyValueRows:
         self._resize(self.values.shape[1], positions)
 
     def grow(self, rows: int, positions: int) -> None:
-        """Make room for so many; what is there is kept."""
-        self._resize(rows, positions)
+        """Make room for so many, at least; what is there is kept."""
+        if rows > self.rows or positions > self.positions:
+            self._resize(max(rows, self.rows), max(positions, self.positions))
 
     def _resize(self, rows: int, positions: int) -> None:
         layers, held, heads, length, width = self.values.shape

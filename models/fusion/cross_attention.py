@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visavis.models.attention import Attention, FeedForward
+from visavis.models.attention import Attention, FeedForward, SelfAttention
 from visavis.models.fusion.interface import Fused
 from visavis.models.kv_cache import KeyValue
 
@@ -25,7 +25,7 @@ class FusionLayer(nn.Module):
     def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.self_norm, self.cross_norm, self.feed_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.self_attention = Attention(width, heads)
+        self.self_attention = SelfAttention(width, heads)
         self.cross_attention = Attention(width, heads)
         self.feed_forward = FeedForward(width, inner, dropout)
         self.cross_gate = nn.Parameter(torch.zeros(width))
@@ -34,7 +34,7 @@ class FusionLayer(nn.Module):
     def forward(self, text: Tensor, image: KeyValue, text_mask: Tensor | None, patch_mask: Tensor | None) -> Tensor:
         """(B, T, D) text states and the patches' keys and values -> (B, T, D)."""
         normed = self.self_norm(text)
-        mixed = self.self_attention(normed, self.self_attention.remember(normed), text_mask)
+        mixed = self.self_attention.attend(*self.self_attention.read(normed), text_mask)
         text = text + self.dropout(mixed)
         seen = self.cross_attention(self.cross_norm(text), image, patch_mask)
         text = text + self.cross_gate.tanh() * self.dropout(seen)

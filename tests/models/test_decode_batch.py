@@ -102,7 +102,7 @@ def test_a_full_batch_refuses(tiny_model: VisavisModel, memories: Memories) -> N
 def test_what_a_long_memory_took_is_given_back(
     tiny_model: VisavisModel, memories: Memories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visavis.models.decode_batch._MEMORY_ROUNDING", 1)
+    monkeypatch.setattr("visavis.models.decode_batch._ROUNDING", 1)
     monkeypatch.setattr("visavis.models.decode_batch._WORTH_KEEPING", 0.99)
     short, long = sorted(memories, key=lambda memory: memory.layers[0].key.shape[2])[:: len(memories) - 1]
     lengths = [memory.layers[0].key.shape[2] for memory in (short, long)]
@@ -121,3 +121,36 @@ def test_what_a_long_memory_took_is_given_back(
         batch.join(short)
         assert batch._memory.keys.shape[3] == lengths[0]
         torch.testing.assert_close(batch.step([1])[0], alone(tiny_model, short, [1]))
+
+
+@torch.inference_mode()
+def test_an_answer_takes_room_as_it_grows_and_gives_it_back(
+    tiny_model: VisavisModel, memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visavis.models.decode_batch._ROUNDING", 4)
+    batch, said = DecodeBatch(tiny_model, max_rows=2), [[1], [1]]
+    batch.join(memories[0])
+    room = []
+    for step in range(9):
+        if step == 7:
+            batch.join(memories[1])
+        logits = batch.step([tokens[-1] for tokens in said[: len(batch)]])
+        for row, tokens in enumerate(said[: len(batch)]):
+            torch.testing.assert_close(logits[row], alone(tiny_model, memories[row], tokens))
+            tokens.append(int(logits[row].argmax()))
+        room.append(batch._own.positions)
+    assert room == [4, 4, 4, 4, 8, 8, 8, 8, 12]
+    batch.leave(0)
+    assert batch._own.positions == 4
+    torch.testing.assert_close(batch.step([said[1][-1]])[0], alone(tiny_model, memories[1], said[1]))
+
+
+@torch.inference_mode()
+def test_a_static_batch_has_room_for_the_longest_answer_from_the_start(
+    tiny_model: VisavisModel, memories: Memories
+) -> None:
+    batch = DecodeBatch(tiny_model, max_rows=2, static=True)
+    batch.join(memories[0])
+    batch.step([1])
+    assert batch._own.positions == tiny_model.config.decoder.max_positions
+    assert batch._memory.positions % 64 == 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from visavis.models.attention import one_query, sums_of_rows
+from visavis.models.attention import added_mask, one_query, sums_of_rows
 from visavis.models.kv_cache import KeyValue, KeyValueRows
 
 ROWS, HEADS, POSITIONS, WIDTH = 3, 2, 5, 4
@@ -32,6 +32,7 @@ def test_it_is_the_attention_of_torch(turned: bool, dtype: torch.dtype, near: fl
     expected = F.scaled_dot_product_attention(query, exact.key, exact.value, mask[:, None, None])[:, :, 0]
     torch.testing.assert_close(mixed, expected, atol=near, rtol=near)
     assert mixed.dtype == torch.float32
+    assert torch.equal(one_query(query, memory, added_mask(mask, dtype)[:, None, None]), mixed)
 
 
 def test_a_row_that_may_see_nothing_spoils_nobody() -> None:

@@ -19,6 +19,7 @@ from visavis.models.precision import (
     Bf16Linear,
     Int8Linear,
     PackedConvolution,
+    PackedLinear,
     Precision,
     best_for,
     serve_with,
@@ -158,6 +159,9 @@ def test_three_layers_that_read_the_same_are_served_as_one(kind: type[nn.Module]
     together = [part for part in lowered.encoder.modules() if isinstance(part, ReadsTogether)]
     assert together and all(type(part.joined) is kind for part in together)
     assert not any(hasattr(part, name) for part in together for name in part.parts)
+    assert lowered.step_decoder is not None
+    assert all(isinstance(layer.self_attention.joined, PackedLinear) for layer in lowered.step_decoder.layers)
+    assert all(layer.self_attention.joined is None for layer in lowered.decoder.layers)
     pixels = torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(3))
     one, other = (model.encode_image(pixels).patches.detach() for model in (exact, lowered))
     assert float((one - other).norm() / one.norm()) < 0.05
