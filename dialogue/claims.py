@@ -24,6 +24,25 @@ class Claim:
     before: Session | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """To claim a session's next turn: by a `nonce` that no other claim has, for `lease_s` at first, while somebody is
+    taken to watch it for `watch_s`."""
+
+    nonce: str
+    lease_s: float
+    watch_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """How many turns are ahead of one that was sent, None when it is answered already; and the claim of the session's
+    next turn, if that was wished for and could be had."""
+
+    position: int | None
+    claim: Claim | None = None
+
+
 READ = 3  # what the store answers to a renewal when somebody in another process reads the replay
 
 

@@ -4,10 +4,11 @@ A turn that runs here is followed by its log; one that runs elsewhere by looking
 sockets and no frames.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from visavis.dialogue.claims import Glance
-from visavis.dialogue.errors import Busy
+from visavis.dialogue.errors import Busy, StoreUnavailable
 from visavis.dialogue.events import Event, TurnCancelled
 from visavis.dialogue.limits import Limits, TurnPolicy
 from visavis.dialogue.store import Store
@@ -36,12 +37,16 @@ class LiveTurns:
         """
         if self._runner.is_draining:
             raise Busy("The server is restarting; please send this again in a moment.", id=turn.id)
-        waiting = self._limits.max_waiting_turns
-        position = await self._store.turns.submit(check_session_id(session_id), turn, waiting)
+        most, wish = self._limits.max_waiting_turns, self._runner.wish(check_session_id(session_id))
+        try:
+            submitted = await self._store.turns.submit(session_id, turn, most, wish)
+        except (asyncio.CancelledError, StoreUnavailable):  # the claim may have been made
+            self._runner.give_up(session_id, wish)
+            raise
         log = self._logs.get(session_id, turn.id)
-        if position is not None:
-            log.wait_in_line(position, position)
-            self._runner.want(session_id)
+        if submitted.position is not None:
+            log.wait_in_line(submitted.position, submitted.position)
+            self._runner.want(session_id, submitted.claim)
         return log
 
     async def attach(self, session_id: str, turn_id: str) -> TurnLog:

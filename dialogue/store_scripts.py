@@ -28,57 +28,64 @@ return gone
 """
 )
 
-# ARGV turn json replaces max_waiting max_versions ttl_s image...
-# -> {"waiting", position} | {"finished"} | {"busy", waiting} | {"too_many"} | {"unknown_session", "_image" or "_turn"}
+# -> {fence, attempt, deaths, entry} | nothing (no turn waits, or somebody has it)
+# The replay of the latest 120 claims stays: as many as a person may have in the two minutes for which it is kept.
+_CLAIM = """
+local function claim(nonce, lease_ms, watch_ms)
+  local entry = redis.call('LINDEX', queue, 0)
+  if not entry or redis.call('EXISTS', meta) == 0 then return false end
+  local holder = redis.call('GET', lease)
+  local _, turn = string.match(entry, '^(%d+) (%S+) ')
+  local held = redis.call('HMGET', meta, 'holder', 'running', 'fence', 'attempt', 'deaths', 'handed')
+  if holder and holder ~= nonce then return false end
+  if held[1] == nonce and held[2] == turn then  -- asked again, because the reply was lost or late
+    redis.call('SET', lease, nonce, 'PX', lease_ms)
+    return {tonumber(held[3]), tonumber(held[4]), tonumber(held[5]), entry}
+  end
+  local attempt, deaths = 1, 0
+  if held[2] == turn then
+    attempt, deaths = held[4] + 1, held[5] + (held[6] == held[1] and 0 or 1)
+  end
+  local fence = redis.call('HINCRBY', meta, 'fence', 1)
+  redis.call('HSET', meta, 'holder', nonce, 'running', turn, 'attempt', attempt, 'deaths', deaths)
+  redis.call('SET', lease, nonce, 'PX', lease_ms)
+  redis.call('SET', watched, 1, 'PX', watch_ms)
+  redis.call('XTRIM', live, 'MINID', '~', math.max(0, fence - 120) .. '-0')
+  return {fence, attempt, deaths, entry}
+end
+"""
+
+# ARGV nonce lease_ms watch_ms -> as `claim` above
+CLAIM = KEYS + _CLAIM + "return claim(ARGV[1], ARGV[2], ARGV[3])"
+
+# ARGV turn json replaces max_waiting max_versions ttl_s nonce lease_ms watch_ms image...
+# -> {"waiting", position, the claim if there is a nonce and the session's next turn can be had} | {"finished"}
+# | {"busy", waiting} | {"too_many"} | {"unknown_session", "_image" or "_turn"}
 SUBMIT = (
     KEYS
     + PATH
+    + _CLAIM
     + """
+local function waits(position)
+  return {'waiting', position, ARGV[7] ~= '' and claim(ARGV[7], ARGV[8], ARGV[9])}
+end
 if redis.call('HEXISTS', meta, 'schema') == 0 then return {'unknown_session'} end
 if redis.call('HEXISTS', index, ARGV[1]) == 1 then return {'finished'} end
 local waiting = redis.call('LRANGE', queue, 0, -1)
 for _, entry in ipairs(waiting) do
   local position, turn = string.match(entry, '^(%d+) (%S+) ')
-  if turn == ARGV[1] then return {'waiting', tonumber(position)} end
+  if turn == ARGV[1] then return waits(tonumber(position)) end
 end
 if ARGV[3] ~= '' and not place_on(path(), ARGV[3]) then return {'unknown_turn'} end
 if ARGV[3] ~= '' and #versions_of(ARGV[3]) >= tonumber(ARGV[5]) then return {'too_many'} end
 if #waiting >= tonumber(ARGV[4]) then return {'busy', #waiting} end
-for i = 7, #ARGV do
+for i = 10, #ARGV do
   if redis.call('HEXISTS', images, ARGV[i]) == 0 then return {'unknown_image'} end
 end
 redis.call('RPUSH', queue, #waiting .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
 local kept = {meta, turns, index, images, queue, versions, shown, places}
 for _, key in ipairs(kept) do redis.call('EXPIRE', key, ARGV[6]) end
-return {'waiting', #waiting}
-"""
-)
-
-# ARGV nonce lease_ms watch_ms -> {fence, attempt, deaths, entry} | nothing (no turn waits, or somebody has it)
-# The replay of the latest 120 claims stays: as many as a person may have in the two minutes for which it is kept.
-CLAIM = (
-    KEYS
-    + """
-local entry = redis.call('LINDEX', queue, 0)
-if not entry or redis.call('EXISTS', meta) == 0 then return false end
-local holder = redis.call('GET', lease)
-local _, turn = string.match(entry, '^(%d+) (%S+) ')
-local held = redis.call('HMGET', meta, 'holder', 'running', 'fence', 'attempt', 'deaths', 'handed')
-if holder and holder ~= ARGV[1] then return false end
-if held[1] == ARGV[1] and held[2] == turn then  -- asked again, because the reply was lost or late
-  redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
-  return {tonumber(held[3]), tonumber(held[4]), tonumber(held[5]), entry}
-end
-local attempt, deaths = 1, 0
-if held[2] == turn then
-  attempt, deaths = held[4] + 1, held[5] + (held[6] == held[1] and 0 or 1)
-end
-local fence = redis.call('HINCRBY', meta, 'fence', 1)
-redis.call('HSET', meta, 'holder', ARGV[1], 'running', turn, 'attempt', attempt, 'deaths', deaths)
-redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
-redis.call('SET', watched, 1, 'PX', ARGV[3])
-redis.call('XTRIM', live, 'MINID', '~', math.max(0, fence - 120) .. '-0')
-return {fence, attempt, deaths, entry}
+return waits(#waiting)
 """
 )
 

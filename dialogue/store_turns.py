@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from visavis.dialogue import store_branches as branches
 from visavis.dialogue import store_records as records
 from visavis.dialogue import store_scripts as scripts
-from visavis.dialogue.claims import Claim, Glance, Record, Renewal
+from visavis.dialogue.claims import Claim, Glance, Record, Renewal, Submitted, Wish
 from visavis.dialogue.errors import BadRequest, Busy, OtherSchema, UnknownTurn
 from visavis.dialogue.events import Event, FinalEvent
 from visavis.dialogue.store_client import (
@@ -35,6 +35,7 @@ _ACTIVE_S = 60
 _REPLAY_ENTRIES = 4_000  # more than one answer can have, which is written ten times a second for five minutes
 _TITLE_CHARACTERS = 60
 _VERSIONS = 20
+_SHOWN = ("", records.SHOWN_TURNS // 2, 0)  # what is read of a session whose turn is claimed
 
 
 class TurnStore:
@@ -46,8 +47,9 @@ class TurnStore:
         self._replay_grace_s = replay_grace_s
         self._kept_exchanges = kept_turns // 2
 
-    async def submit(self, session: str, turn: Turn, max_waiting: int) -> int | None:
-        """Put a turn into the session's queue, once; how many are ahead of it, or None when it is answered already.
+    async def submit(self, session: str, turn: Turn, max_waiting: int, wish: Wish | None = None) -> Submitted:
+        """Put a turn into the session's queue, once. With a `wish` the session's next turn is claimed as well, if it
+        can be had: one round trip and not two.
 
         Raises:
             UnknownSession, UnknownImage (a picture that is not the session's), UnknownTurn (the one to be replaced is
@@ -55,21 +57,25 @@ class TurnStore:
         """
         named = turn.images if turn.region is None else (*turn.images, turn.region.image)
         bounds = (turn.replaces or "", max_waiting, _VERSIONS, self._ttl_s)
+        claiming = _claiming(wish) if wish else ("", 0, 0)
         question = records.dump_question(turn)
         keys = session_keys(session)
 
         async def put() -> Any:
             pipe = self._redis.pipeline(transaction=False)
             pipe.zadd(ACTIVE, {session: time.time()})  # first, so that a sweep finds the turn whatever happens next
-            pipe.eval(scripts.SUBMIT, len(keys), *keys, turn.id, question, *bounds, *named)
+            pipe.eval(scripts.SUBMIT, len(keys), *keys, turn.id, question, *bounds, *claiming, *named)
+            if wish:
+                pipe.eval(branches.LOAD, len(keys), *keys, *_SHOWN)
             return await pipe.execute()
 
-        _, (answer, *rest) = await of_this_schema(self._redis, session, put)
+        _, (answer, *rest), *loaded = await of_this_schema(self._redis, session, put)
         match answer:
             case b"waiting":
-                return int(rest[0])
+                claim = _read_claim(session, wish.nonce, rest[1], *loaded) if wish and rest[1] else None
+                return Submitted(int(rest[0]), claim)
             case b"finished":
-                return None
+                return Submitted(None)
             case b"busy":
                 raise Busy(f"{rest[0]} messages are waiting already; please wait for an answer.", id=turn.id)
             case b"too_many":
@@ -82,18 +88,12 @@ class TurnStore:
             await self._redis.zrem(ACTIVE, session)
         raise unknown_session()
 
-    async def claim(self, session: str, nonce: str, lease_s: float, watch_s: float) -> Claim | None:
+    async def claim(self, session: str, wish: Wish) -> Claim | None:
         """Take the session's lease for its next turn, and read the session; None when none waits or another holder is
         alive."""
-        take = (scripts.CLAIM, nonce, milliseconds(lease_s), milliseconds(watch_s))
-        read = (branches.LOAD, "", records.SHOWN_TURNS // 2, 0)
-        claimed, loaded = await run_scripts(self._redis, session, take, read)
-        if not claimed:
-            return None
-        fence, attempt, deaths, entry = claimed
-        position, turn = records.load_waiting(entry)
-        before = None if turn.replaces else records.load_session(session, loaded)
-        return Claim(session, nonce, int(fence), int(attempt), int(deaths), position, turn, before)
+        scripts_run = ((scripts.CLAIM, *_claiming(wish)), (branches.LOAD, *_SHOWN))
+        claimed, loaded = await run_scripts(self._redis, session, *scripts_run)
+        return _read_claim(session, wish.nonce, claimed, loaded) if claimed else None
 
     async def renew(self, renewals: Sequence[Renewal], lease_s: float) -> list[int | None]:
         """Renew claims in one round trip. For each, 0: go on, 1: somebody asked to stop, 2: nobody has watched for as
@@ -124,9 +124,9 @@ class TurnStore:
         """Record the end of a turn that is not running; False when it runs by now."""
         return await self._finish(session, turn, final) is not Record.REFUSED
 
-    async def hand_over(self, claim: Claim) -> None:
-        """Drop the lease and leave the turn to the next process."""
-        await run_script(self._redis, scripts.HAND_OVER, claim.session, claim.nonce)
+    async def hand_over(self, session: str, nonce: str) -> None:
+        """Drop the lease that was taken by this nonce, if it was, and leave the turn to the next process."""
+        await run_script(self._redis, scripts.HAND_OVER, session, nonce)
 
     async def request_stop(self, session: str, turn: str) -> None:
         """Ask whichever process runs the turn to stop it."""
@@ -201,6 +201,17 @@ class TurnStore:
                 return Record((await pipe.execute())[0])
         except OtherSchema:  # a later version has taken it over
             return Record.REFUSED
+
+
+def _claiming(wish: Wish) -> tuple[str, int, int]:
+    return wish.nonce, milliseconds(wish.lease_s), milliseconds(wish.watch_s)
+
+
+def _read_claim(session: str, nonce: str, claimed: Sequence[Any], loaded: Any) -> Claim:
+    fence, attempt, deaths, entry = claimed
+    position, turn = records.load_waiting(entry)
+    before = None if turn.replaces else records.load_session(session, loaded)
+    return Claim(session, nonce, int(fence), int(attempt), int(deaths), position, turn, before)
 
 
 def unknown_turn(turn: str) -> UnknownTurn:

@@ -183,7 +183,7 @@ class TurnRun:
         self._answering.cancel()
         await asyncio.gather(self._answering, self._keeper.leave(self), return_exceptions=True)
         try:
-            await self._store.turns.hand_over(self._claim)
+            await self._store.turns.hand_over(self._claim.session, self._claim.nonce)
         except StoreUnavailable:
             logger.warning("turn %s waits for its lease to run out", self._claim.turn.id)
 

@@ -4,6 +4,7 @@ One task a session works off its queue. Knows no sockets and no commands.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -11,8 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from visavis.dialogue.claim_keeper import ClaimKeeper
+from visavis.dialogue.claims import Claim, Wish
 from visavis.dialogue.context import Budget
-from visavis.dialogue.errors import StoreTooNew, StoreUnavailable
+from visavis.dialogue.errors import DialogueError, StoreTooNew, StoreUnavailable
 from visavis.dialogue.limits import TurnPolicy
 from visavis.dialogue.model_choice import ModelChoice
 from visavis.dialogue.observer import Observer
@@ -53,16 +55,32 @@ class TurnRunner:
         self._keeper = ClaimKeeper(store.turns, policy)
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._wanted: set[str] = set()
+        self._claimed: dict[str, Claim] = {}
+        self._handing_over: set[asyncio.Task[None]] = set()
         self._runs: dict[tuple[str, str], TurnRun] = {}
 
     @property
     def running_turns(self) -> int:
         return len(self._runs)
 
-    def want(self, session: str) -> None:
-        """See that the session's queue is worked off. No await here nor at the end of `_work_off`: none is missed."""
+    def wish(self, session: str) -> Wish | None:
+        """What it takes to claim the session's next turn; None while its queue is worked off here."""
+        return None if session in self._workers else self._wish()
+
+    def give_up(self, session: str, wish: Wish | Claim | None) -> None:
+        """Leave the turn to other processes: that of a claim, or of a wish that may have come true."""
+        if wish is not None:
+            task = asyncio.create_task(self._hand_over(session, wish.nonce))
+            self._handing_over.add(task)
+            task.add_done_callback(self._handing_over.discard)
+
+    def want(self, session: str, claim: Claim | None = None) -> None:
+        """See that the session's queue is worked off, first the turn that is claimed. No await here nor at the end of
+        `_work_off`: none is missed."""
         if self.is_draining:
-            return
+            return self.give_up(session, claim)
+        if claim is not None:
+            self._claimed[session] = claim
         self._wanted.add(session)
         if session not in self._workers:
             self._workers[session] = asyncio.create_task(self._work_off(session))
@@ -76,6 +94,7 @@ class TurnRunner:
 
     def leave(self, session: str) -> None:
         """Stop working on a session that is gone."""
+        self._claimed.pop(session, None)
         if worker := self._workers.get(session):
             worker.cancel()
 
@@ -88,6 +107,9 @@ class TurnRunner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for session, claim in self._claimed.items():  # of workers that had not begun
+            self.give_up(session, claim)
+        await asyncio.gather(*self._handing_over)
 
     async def sweep(self) -> None:
         """Run turns that wait while no living process holds their session; a store is opened first."""
@@ -127,8 +149,7 @@ class TurnRunner:
 
     async def _run_next(self, session: str) -> bool:
         """Run the session's next turn; False when no other waits or another process has the session."""
-        times = (self._policy.lease_s, self._policy.watch_s)
-        claim = await self._store.turns.claim(session, secrets.token_hex(8), *times)
+        claim = self._claimed.pop(session, None) or await self._store.turns.claim(session, self._wish())
         if claim is None:
             return False
         log = self._logs.get(session, claim.turn.id)
@@ -140,6 +161,13 @@ class TurnRunner:
             return await run.execute()
         finally:
             del self._runs[session, claim.turn.id]
+
+    def _wish(self) -> Wish:
+        return Wish(secrets.token_hex(8), self._policy.lease_s, self._policy.watch_s)
+
+    async def _hand_over(self, session: str, nonce: str) -> None:
+        with contextlib.suppress(DialogueError):  # then the lease runs out
+            await self._store.turns.hand_over(session, nonce)
 
 
 def _reason(error: StoreUnavailable) -> BaseException | None:

@@ -10,6 +10,7 @@ from fake_chat_model import CodedError, FakeChatModel
 from PIL import Image
 from redis.asyncio import Redis
 
+from visavis.dialogue.claims import Wish
 from visavis.dialogue.commands import Edit, Regenerate, TurnCommand
 from visavis.dialogue.errors import Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
 from visavis.dialogue.events import (
@@ -431,6 +432,53 @@ async def test_drain_refuses_lets_finish_and_hands_over(world: World) -> None:
         model.gate.release()
     events = await following
     assert isinstance(events[-1], TurnCompleted) and events[-1].attempt == 2
+
+
+async def test_a_turn_that_was_claimed_and_not_begun_is_handed_over(world: World) -> None:
+    leaving, staying = world.manager(FakeChatModel()), world.manager(FakeChatModel())
+    session, asked = await leaving.new_session(), command()
+    await leaving.submit(session, asked)
+    await leaving.drain(0)  # before its worker's first step
+    claim = await world.store.turns.claim(session, Wish("another", 5, 60))
+    assert claim is not None and (claim.turn.id, claim.attempt, claim.deaths) == (asked.id, 2, 0)
+    await world.store.turns.hand_over(session, claim.nonce)
+    events = await collect(staying.turns.follow(await staying.turns.attach(session, asked.id)))
+    assert isinstance(events[-1], TurnCompleted) and events[-1].attempt == 3
+
+
+@pytest.mark.parametrize("end", [asyncio.CancelledError(), StoreUnavailable("away")], ids=["left", "away"])
+async def test_a_claim_whose_reply_never_came_is_given_up(
+    world: World, end: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = world.manager(FakeChatModel())
+    session, asked = await manager.new_session(), command()
+    submit = world.store.turns.submit
+
+    async def lost(*args: Any) -> None:
+        assert (await submit(*args)).claim is not None
+        raise end
+
+    monkeypatch.setattr(world.store.turns, "submit", lost)
+    with pytest.raises(type(end)):
+        await manager.submit(session, asked)
+    monkeypatch.undo()
+    await asyncio.gather(*manager._runner._handing_over)
+    assert await world.store.turns.abandoned_sessions() == [session], "the next sweep finds it, no lease has to run out"
+    claim = await world.store.turns.claim(session, Wish("another", 5, 60))
+    assert claim is not None and (claim.attempt, claim.deaths) == (2, 0)
+    await world.store.turns.hand_over(session, claim.nonce)
+
+
+async def test_turns_of_a_session_sent_at_once_are_all_answered_in_order(world: World) -> None:
+    manager = world.manager(FakeChatModel())
+    session = await manager.new_session()
+    asked = [command(str(number)) for number in range(6)]
+    logs = await asyncio.gather(*(manager.submit(session, one) for one in asked))
+    ends = [(await collect(manager.turns.follow(log)))[-1] for log in logs]
+    assert all(isinstance(end, TurnCompleted) and end.attempt == 1 for end in ends)
+    texts = [one.question.text for one in (await manager.history(session)).exchanges]
+    assert sorted(texts) == [str(number) for number in range(6)]
+    assert not manager._runner._claimed and not manager._runner._workers
 
 
 @pytest.mark.parametrize(

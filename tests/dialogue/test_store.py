@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from visavis.dialogue import store_sessions, store_turns
-from visavis.dialogue.claims import READ, Claim, Renewal
+from visavis.dialogue.claims import READ, Claim, Renewal, Submitted, Wish
 from visavis.dialogue.errors import BadRequest, Busy, StoreUnavailable, UnknownImage, UnknownSession, UnknownTurn
 from visavis.dialogue.events import Event, TextDelta, TurnCancelled, TurnCompleted
 from visavis.dialogue.images import NormalisedImage
@@ -33,7 +33,7 @@ def delta(session: str, asked: Turn, seq: int) -> Event:
 
 
 async def claim(store: Store, session: str, nonce: str = "n", lease_s: float = 5) -> Claim:
-    claimed = await store.turns.claim(session, nonce, lease_s, 60)
+    claimed = await store.turns.claim(session, Wish(nonce, lease_s, 60))
     assert claimed is not None
     return claimed
 
@@ -71,7 +71,7 @@ async def test_a_turn_comes_back_as_it_was(store: Store) -> None:
     session = await store.sessions.create()
     await store.sessions.add_image(session, REF)
     asked = turn('é \U0001f600 "x" \u2028', images=(REF.sha256,), region=Region(REF.sha256, 0, 0, 0.5, 1))
-    assert await store.turns.submit(session, asked, 8) == 0
+    assert await store.turns.submit(session, asked, 8) == Submitted(0)
     assert (await store.sessions.load(session)).waiting == (asked,)
     claimed = await claim(store, session)
     assert (claimed.turn, claimed.attempt, claimed.position) == (asked, 1, 0)
@@ -86,13 +86,13 @@ async def test_a_turn_comes_back_as_it_was(store: Store) -> None:
 
 async def test_a_turn_is_queued_once_and_answered_once(store: Store) -> None:
     session, asked = await store.sessions.create(), turn()
-    assert await asyncio.gather(*(store.turns.submit(session, asked, 8) for _ in range(5))) == [0] * 5
-    assert await store.turns.submit(session, turn(), 8) == 1
+    assert await asyncio.gather(*(store.turns.submit(session, asked, 8) for _ in range(5))) == [Submitted(0)] * 5
+    assert await store.turns.submit(session, turn(), 8) == Submitted(1)
     final = done(session, asked)
     claimed = await claim(store, session)
     assert await store.turns.finish(claimed, [final], final)
     assert await store.turns.finish(claimed, [final], final)  # the reply was lost and the write is repeated
-    assert await store.turns.submit(session, asked, 8) is None
+    assert await store.turns.submit(session, asked, 8) == Submitted(None)
     assert len((await store.sessions.load(session)).exchanges) == 1
 
 
@@ -112,12 +112,12 @@ async def test_too_many_waiting_turns(store: Store) -> None:
 
 async def test_one_holder_at_a_time_and_a_repeated_claim_is_the_same(store: Store) -> None:
     session = await store.sessions.create()
-    assert await store.turns.claim(session, "a", 5, 60) is None
+    assert await store.turns.claim(session, Wish("a", 5, 60)) is None
     await store.turns.submit(session, turn(), 8)
     first = await claim(store, session, "a")
     assert await claim(store, session, "a") == first
-    assert await store.turns.claim(session, "b", 5, 60) is None
-    await store.turns.hand_over(first)
+    assert await store.turns.claim(session, Wish("b", 5, 60)) is None
+    await store.turns.hand_over(session, first.nonce)
     second = await claim(store, session, "b", 0.02)
     assert (second.attempt, second.deaths) == (2, 0), "what is handed over is no death"
     await asyncio.sleep(0.05)
@@ -130,7 +130,7 @@ async def test_one_holder_at_a_time_and_a_repeated_claim_is_the_same(store: Stor
 async def test_of_many_claims_one_wins(store: Store) -> None:
     session = await store.sessions.create()
     await store.turns.submit(session, turn(), 8)
-    claims = await asyncio.gather(*(store.turns.claim(session, str(i), 5, 60) for i in range(20)))
+    claims = await asyncio.gather(*(store.turns.claim(session, Wish(str(i), 5, 60)) for i in range(20)))
     assert sum(claim is not None for claim in claims) == 1
 
 
@@ -146,8 +146,8 @@ async def test_an_outrun_holder_can_write_nothing(store: Store) -> None:
     assert await renew(store, old, [delta(session, asked, 2)]) == -1
     final = done(session, asked)
     assert not await store.turns.finish(old, [final], final)
-    await store.turns.hand_over(old)
-    assert await store.turns.claim(session, "c", 5, 60) is None  # the new holder's lease is untouched
+    await store.turns.hand_over(session, old.nonce)
+    assert await store.turns.claim(session, Wish("c", 5, 60)) is None  # the new holder's lease is untouched
     last = done(session, asked, attempt=2)
     assert await store.turns.finish(new, [last], last)
     assert not await store.turns.finish(old, [final], final)
@@ -225,6 +225,24 @@ async def test_pictures_live_as_long_as_a_session_shows_them(store: Store) -> No
     assert await store.images.release("b", REF.sha256)
     with pytest.raises(UnknownImage):
         await store.images.read(REF.sha256)
+
+
+async def test_a_turn_is_sent_and_claimed_at_once(store: Store) -> None:
+    session, asked, other = await store.sessions.create(), turn(), turn()
+    wish = Wish("a", 5, 60)
+    first = await store.turns.submit(session, asked, 8, wish)
+    assert first.position == 0 and first.claim is not None
+    assert (first.claim.turn.id, first.claim.nonce, first.claim.attempt, first.claim.deaths) == (asked.id, "a", 1, 0)
+    assert first.claim.before is not None and first.claim.before.id == session
+    again = await store.turns.submit(session, asked, 8, wish)  # the reply was lost
+    assert again == first
+    assert await store.turns.submit(session, other, 8, Wish("b", 5, 60)) == Submitted(1), "somebody has the session"
+    await store.turns.hand_over(session, "b")
+    assert await store.turns.claim(session, Wish("c", 5, 60)) is None, "a wish that did not come true is no claim"
+    await store.turns.hand_over(session, "a")
+    left = await store.turns.submit(session, other, 8, Wish("d", 5, 60))
+    assert left.position == 1 and left.claim is not None
+    assert (left.claim.turn.id, left.claim.attempt, left.claim.deaths) == (asked.id, 2, 0), "the first in line"
 
 
 async def test_abandoned_sessions(store: Store, redis: Redis) -> None:
@@ -331,7 +349,7 @@ async def test_a_branch_that_is_stopped_while_it_waits_never_was(store: Store) -
     assert await store.turns.finish_waiting(session, waiting, final)
     page = await store.sessions.load(session, alternatives=True)
     assert texts(page) == ["a"] and alternatives(page) == [[]]
-    assert await store.turns.submit(session, waiting, 8) is None
+    assert await store.turns.submit(session, waiting, 8) == Submitted(None)
     assert await store.turns.load_final(session, waiting.id) == final
 
 

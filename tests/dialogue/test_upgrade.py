@@ -14,6 +14,7 @@ from fake_chat_model import FakeChatModel
 from redis.asyncio import Redis
 
 from visavis.dialogue import store_upgrade
+from visavis.dialogue.claims import Wish
 from visavis.dialogue.commands import Regenerate, TurnCommand
 from visavis.dialogue.errors import StoreTooNew, StoreUnavailable
 from visavis.dialogue.events import TurnCompleted
@@ -114,7 +115,7 @@ async def test_a_process_of_version_1_writes_nothing_any_more_in_a_turn_that_it_
         "what its scripts ask for before they write"
     )
     assert not await redis.exists(session_key(session, "lease"))
-    claim = await store.turns.claim(session, "mine", 10, 10)
+    claim = await store.turns.claim(session, Wish("mine", 10, 10))
     assert claim is not None and (claim.turn.id, claim.attempt, claim.deaths, claim.fence) == (version_1.RUNS, 2, 0, 7)
 
 
@@ -211,7 +212,7 @@ async def test_a_version_after_this_one_takes_over_while_this_one_still_runs(sto
         manager.set_title(new, "Mine"),
         manager.forget(new),
         manager.persons.sessions("web:ann"),
-        store.turns.claim(new, "mine", 10, 10),
+        store.turns.claim(new, Wish("mine", 10, 10)),
     ):
         with pytest.raises(StoreTooNew, match="newer visavis"):
             await refused
