@@ -43,12 +43,13 @@ class Cluster:
     def url(self) -> str:
         return f"redis://127.0.0.1:{next(iter(self.processes))}?cluster=true"
 
-    def start(self, binary: str, folder: Path) -> None:
+    def start(self, binary: str, folder: Path) -> subprocess.Popen[bytes]:
         port = _free_port()
         options = {"port": port, "cluster-enabled": "yes", "cluster-config-file": f"{port}.conf", "save": ""}
         options |= {"dir": str(folder), "cluster-port": _free_port(), "cluster-node-timeout": 2000}
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         self.processes[port] = subprocess.Popen([binary, *words], stdout=subprocess.DEVNULL)
+        return self.processes[port]
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +58,9 @@ def cluster() -> Iterator[Cluster]:
     if binary is None or cli is None:
         pytest.skip("no redis-server on PATH")
     cluster = Cluster()
-    with tempfile.TemporaryDirectory(prefix="vv") as folder:
+    with tempfile.TemporaryDirectory(prefix="vv") as folder, contextlib.ExitStack() as ends:
         for _ in range(6):
-            cluster.start(binary, Path(folder))
+            ends.callback(_end, cluster.start(binary, Path(folder)))
         nodes = [f"127.0.0.1:{port}" for port in cluster.processes]
         _until(
             [cli, "--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes"], "All 16384 slots covered"
@@ -68,9 +69,11 @@ def cluster() -> Iterator[Cluster]:
             _until([cli, "-p", str(port), "cluster", "info"], "cluster_state:ok")
             _until([cli, "-p", str(port), "info", "replication"], "state=online", "master_link_status:up")
         yield cluster
-        for process in cluster.processes.values():
-            process.kill()
-            process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def _until(command: list[str], *words: str) -> None:
