@@ -75,6 +75,18 @@ def _sha1(script: str) -> str:
 class StorePool(BlockingConnectionPool):
     """A pool whose idle connections are taken and given back without a lock: nothing is awaited in between."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._asking = 0
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's: it waits where all are in use."""
+        self._asking += 1
+        try:
+            return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+        finally:
+            self._asking -= 1
+
     def take(self) -> Any:
         """An idle connection that is open as far as is known; None if there is none."""
         idle: list[Any] = self._available_connections
@@ -85,8 +97,8 @@ class StorePool(BlockingConnectionPool):
         return connection
 
     async def give_back(self, connection: Any) -> None:
-        """Make it idle again; where all are in use, somebody may wait for it."""
-        if len(self._in_use_connections) >= self.max_connections:
+        """Make it idle again, and say so where somebody may wait for it."""
+        if self._asking:
             return await asyncio.shield(self.release(connection))
         self._in_use_connections.discard(connection)
         self._available_connections.append(connection)

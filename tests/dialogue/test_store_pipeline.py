@@ -111,6 +111,10 @@ async def test_connections_stay_few_and_whoever_waits_gets_one(two: Redis) -> No
     pool.timeout = 5
     assert await asyncio.gather(*(slow(number) for number in range(9))) == [b"%d" % number for number in range(9)]
     assert len(pool._available_connections) == 2 and not pool._in_use_connections
+    pool.timeout = 1
+    quick = [two.pipeline(transaction=False).echo(str(number)).execute() for number in range(200)]
+    assert await asyncio.gather(*quick) == [[b"%d" % number] for number in range(200)]
+    assert len(pool._available_connections) == 2 and not pool._in_use_connections
     pool.timeout = 0.02
     outcomes = await asyncio.gather(*(slow(number) for number in range(3)), return_exceptions=True)
     assert [type(one) for one in outcomes].count(RedisConnectionError) == 1
