@@ -27,7 +27,7 @@ ALIKE = 0.5
 @dataclass(frozen=True)
 class Perturbation:
     """What happens to a picture: the part `crop` (x, y, w, h in shares) fills the frame, perhaps mirrored; `colour` are
-    the strengths of saturation, brightness and contrast; the part `erased` turns grey."""
+    the strengths of saturation, brightness and contrast; the part `erased`, if any, turns grey."""
 
     crop: tuple[float, float, float, float]
     mirrored: bool
