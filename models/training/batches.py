@@ -32,7 +32,8 @@ Text = tuple[str, tuple[Exchange, ...]]
 class Row:
     """One photo with its distinct texts and its answers as (index of the text, token ids with the end token).
 
-    It may be `mirrored` and one of the photo's crops (0: the whole), or `shown` with tags and words that are not its own.
+    It may be `mirrored` and one of the photo's crops (0: the whole), or `shown` with tags and words that are not its
+    own.
     """
 
     photo: Photo
